@@ -57,6 +57,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def scale(session: nox.Session) -> None:
+    """The benchmarks at sizes of 10,000 packs and commits and 10^8 samples, for an hour at most; `-- --quick` in CI."""
+    install(session, torch=True, extra="test")
+    session.run("timeout", "3600", "python", "benchmarks/run.py", "--scale", *session.posargs, external=True)
+
+
+@nox.session
 def kill(session: nox.Session) -> None:
     """The long campaign: a thousand kills of all that writes, and a stop at every change of the disk in turn."""
     install(session, torch=True, extra="test")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from timing import Pair
 
-SECONDS, BYTES, RATE = "s", "bytes", "/s"
+SECONDS, BYTES, RATE, COUNT = "s", "bytes", "/s", ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def format_figure(value: float, unit: str) -> str:
     if unit == BYTES:
         scale, name = next((s, n) for s, n in ((2**20, "MiB"), (2**10, "KiB"), (1, "B")) if value >= s or n == "B")
         return f"{_round(value / scale)} {name}"
-    return f"{value:,.0f}{unit}" if unit == RATE else f"{_round(value)} {unit}"
+    return f"{value:,.0f}{unit}" if unit == RATE else f"{_round(value)} {unit}".rstrip()
 
 
 def _round(value: float) -> str:

@@ -1,6 +1,6 @@
 """Measures Stockroom beside its limits and prints how it compares with its targets.
 
-    python benchmarks/run.py [NAME...] [--quick] [--json] [--profile] [--whole-import]
+    python benchmarks/run.py [NAME...] [--scale] [--quick] [--json] [--profile] [--whole-import]
                              [--page FILE] [--folder DIR] [--list]
 
 Exits with 1 if a target is missed, but not with --quick: the targets are for the full sizes.
@@ -33,6 +33,7 @@ import merging
 import models
 import reading
 import remotes
+import scale
 import sessions
 import sizes
 import torch_loading
@@ -80,6 +81,16 @@ BENCHMARKS: Sequence[Benchmark] = (
     upkeep.gc_memory,
     git_tie.git_checkout,
 )
+SCALE: Sequence[Benchmark] = (
+    scale.many_packs,
+    scale.many_commits,
+    scale.repack_of_many,
+    scale.wide,
+    scale.push_of_changed_labels,
+    scale.index_of_many_chunks,
+    scale.work_in_many_samples,
+)
+"""Work at sizes that the others do not have: many packs, many commits, wide tables, 10^8 samples."""
 HEADINGS = ("work", "limit", "product", "ratio", "target", "")
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 NOTES = (
@@ -92,7 +103,7 @@ NOTES = (
 def main() -> int:
     """Run what was asked for; the exit status."""
     options = _parse_arguments()
-    chosen = [b for b in BENCHMARKS if not options.names or b.__name__ in options.names]
+    chosen = _choose(options.names, is_scale=options.scale)
     if options.list:
         for benchmark in chosen:
             print(f"{benchmark.__name__:20} {benchmark.__doc__}")
@@ -110,12 +121,19 @@ def main() -> int:
     return 0 if options.quick or all(row.is_reached for _, row in rows) else 1
 
 
+def _choose(names: Sequence[str], *, is_scale: bool) -> Sequence[Benchmark]:
+    if names:
+        return [benchmark for benchmark in (*BENCHMARKS, *SCALE) if benchmark.__name__ in names]
+    return SCALE if is_scale else BENCHMARKS
+
+
 def _parse_arguments() -> argparse.Namespace:
-    names = [benchmark.__name__ for benchmark in BENCHMARKS]
+    names = [benchmark.__name__ for benchmark in (*BENCHMARKS, *SCALE)]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"which to run: {', '.join(names)}; all if none is named"
     )
+    parser.add_argument("--scale", action="store_true", help="run the benchmarks of scale instead of the others")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout instead of a table")
     parser.add_argument("--profile", action="store_true", help="profile the product's side (which slows it)")

@@ -29,6 +29,9 @@ _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLO
 _NO_SUCH_FILE: Final = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _ADVICE: Final = {
+    errno.EMFILE: "close files, or raise the limit (ulimit -n)",
+    errno.ENFILE: "close files, here or in other programs, or raise the limit (sysctl fs.file-max)",
+    errno.ENOMEM: "release views (`column.view`) and other maps, or raise the limit (ulimit -v, vm.max_map_count)",
     errno.EACCES: "check who may read there",
     errno.EPERM: "check who may read there",
     errno.EIO: "the disk may be failing: copy the readable files elsewhere",
@@ -70,8 +73,6 @@ def refuse_unreadable(error: OSError, where: object, *, start: int | None = None
         return
     part = "" if start is None else f"bytes {start} to {stop} "
     advice = _ADVICE.get(error.errno or 0, "try again")
-    if is_exhaustion(error):
-        advice = "release views (`column.view`), which keep their packs open, or raise the limit (ulimit -n)"
     raise UnreadableError(
         f"{where}: {part}could not be read ({error.strerror or error}); {advice}",
         where=str(where),
@@ -116,13 +117,18 @@ def write_own_file(path: Path, content: bytes | memoryview, *, mode: int = FILE_
 
     Raises `OSError` if there is a link in its place.
     """
-    fd = os.open(path, _WRITE, mode)
-    give_to_owner(path)
-    with open(fd, "wb") as file:  # noqa: PTH123 - there is no path without following links
+    with open_own_file(path, mode=mode) as file:
         file.write(content)
         if must_last:
             file.flush()
             os.fsync(file.fileno())
+
+
+def open_own_file(path: Path, *, mode: int = FILE_MODE) -> BinaryIO:
+    """Open an empty file for writing, with `mode` less the umask; raises `OSError` if there is a link in its place."""
+    fd = os.open(path, _WRITE, mode)
+    give_to_owner(path)
+    return open(fd, "wb")  # noqa: PTH123 - there is no path without following links
 
 
 def replace_own_file(

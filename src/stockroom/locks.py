@@ -10,10 +10,13 @@ import errno
 import fcntl
 import os
 import stat
+import struct
+import sys
 import threading
 import time
 import weakref
 from contextlib import AbstractContextManager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -26,8 +29,19 @@ _LAST_PAUSE_S: Final = 0.02
 _MAX_NOTE_NBYTES: Final = 4096
 _TRIES: Final = 100
 
+_IS_LINUX: Final = sys.platform.startswith("linux")
+_FLOCK: Final = struct.Struct("hhqqi4x" if _IS_LINUX else "qqihh")
+"""`struct flock`: on Linux type, whence, start, length, process; elsewhere start, length, process, type, whence."""
+_SET_LOCK: Final[int] = getattr(fcntl, "F_OFD_SETLK", 90)
+_GET_LOCK: Final[int] = getattr(fcntl, "F_OFD_GETLK", 92)
+"""Locks of an open file, not of a process: no other close of the file ends them. The numbers are those of macOS."""
+
 _thread_locks: weakref.WeakSet[Any] = weakref.WeakSet()
-_file_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
+_file_locks: weakref.WeakSet[FileLock | ByteLocks] = weakref.WeakSet()
+_opening: Any = threading.RLock()
+"""Held while a lock file is opened or closed, and by every fork: a child knows all that it has open."""
+_FORK_PATIENCE_S: Final = 5.0
+_forking = threading.local()
 
 
 class FileLock:
@@ -63,9 +77,10 @@ class FileLock:
         self._is_inherited = is_inherited
         self._how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
         self._has_note = False
-        _file_locks.add(self)  # first: a child forked in between has the file open too
         try:
-            self._open(mode, must_exist=must_exist)
+            with _opening:
+                _file_locks.add(self)
+                self._open(mode, must_exist=must_exist)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
@@ -157,13 +172,32 @@ class FileLock:
     def take(self, timeout_s: float, *, busy: str, pause_s: float = _LAST_PAUSE_S) -> None:
         """Take the lock once it is free; after `timeout_s`, raise `LockedError` with `busy` and the holder's id."""
         if not self.wait(timeout_s, pause_s=pause_s):
-            pid = self.find_holder()
-            who = "another process" if pid is None else f"process {pid}"
+            error = self.make_busy_error(busy, timeout_s)
             self.release()
-            raise LockedError(f"{busy} (waited {timeout_s:g} s; {who} holds {self._path})", pid=pid)
+            raise error
+
+    def make_busy_error(self, busy: str, timeout_s: float) -> LockedError:
+        """Return the error for a lock that was not free within `timeout_s`: `busy`, and who holds which file."""
+        pid = self.find_holder()
+        if self.is_taken_here:
+            who = "this process itself"
+        else:
+            who = "another process, perhaps in another container," if pid is None else f"process {pid}"
+        return LockedError(f"{busy} (waited {timeout_s:g} s; {who} holds {self._path})", pid=pid)
+
+    @property
+    def is_taken_here(self) -> bool:
+        """Whether this process holds the lock by another object, whatever path that one used."""
+        with _opening:
+            others = [lock for lock in _file_locks if isinstance(lock, FileLock) and lock is not self]
+        try:
+            found = os.fstat(self._fd)
+            return any(lock.is_held and os.path.samestat(found, os.fstat(lock._fd)) for lock in others)
+        except OSError:  # one is being released
+            return False
 
     def find_holder(self) -> int | None:
-        """Return the id of a process that took the lock; None if the system does not say."""
+        """Return the id of a process that took the lock; None if the system does not say, as of one in a container."""
         try:
             found, lines = os.fstat(self._fd), Path("/proc/locks").read_text().splitlines()
         except OSError:
@@ -203,9 +237,111 @@ class FileLock:
 
     def leave(self) -> None:
         """Close the file without unlocking it: a process that inherited it holds the lock from now on."""
-        if self._fd >= 0:
-            fd, self._fd = self._fd, -1  # first: after an interrupt, a second call must not close another file
-            os.close(fd)
+        with _opening:
+            if self._fd >= 0:
+                fd, self._fd = self._fd, -1  # first: after an interrupt, a second call must not close another file
+                os.close(fd)
+
+
+class ByteLocks:
+    """Shared locks on bytes of a file, by number, each held any number of times; they need no right to write.
+
+    They tell other processes which numbers are in use, in other containers too, and end with this object or the
+    process. A forked child holds none of its parent's.
+
+    Args:
+        path: the file.
+        must_work: raise `LockedError` if its file system has no such locks; otherwise hold nothing there.
+    """
+
+    def __init__(self, path: Path, *, must_work: bool = True) -> None:
+        self._path = path
+        self._works = True
+        self._counts: dict[int, int] = {}
+        self._mutex = threading.RLock()
+        self._fd = self._looking_fd = -1
+        with _opening:
+            _file_locks.add(self)
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._looking_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # sees the locks of the other one too
+        try:
+            self._set(fcntl.F_UNLCK, 0)
+        except LockedError:
+            self._works = False
+            if must_work:
+                raise
+
+    def __del__(self) -> None:
+        self.leave()
+
+    def fileno(self) -> int:
+        """Return the open file, for reading."""
+        return self._fd
+
+    def hold(self, number: int) -> None:
+        """Hold the lock on `number` once more."""
+        with self._mutex:
+            self._counts[number] = self._counts.get(number, 0) + 1
+            try:
+                self._set(fcntl.F_RDLCK, number)  # each time: a signal handler may have let it go just now
+            except LockedError:
+                self._count_down(number)
+                raise
+
+    def let_go(self, number: int) -> None:
+        """End one hold of `number`."""
+        with self._mutex:
+            if not self._count_down(number):
+                self._set(fcntl.F_UNLCK, number)
+
+    def _count_down(self, number: int) -> int:
+        left = self._counts.pop(number) - 1
+        if left:
+            self._counts[number] = left
+        return left
+
+    def find_least(self) -> int | None:
+        """Return the least number that anybody holds, this process included; None if there is none."""
+        least, end = None, 0  # 0 is the end of the file, which may be anywhere
+        while least != 0:
+            found = self._find_before(end)
+            if found is None:
+                break
+            least = end = found
+        return least
+
+    def _set(self, how: int, number: int) -> None:
+        if not self._works:
+            return
+        try:
+            fcntl.fcntl(self._fd, _SET_LOCK, _pack_lock(how, number))  # waits for nobody: all locks are shared
+        except OSError as error:
+            raise LockedError(
+                f"{self._path}: its file system or the system has no lock to give ({error.strerror}); keep the "
+                "repository on a local disk, or end some processes"
+            ) from error
+
+    def _find_before(self, end: int) -> int | None:
+        answer = fcntl.fcntl(self._looking_fd, _GET_LOCK, _pack_lock(fcntl.F_WRLCK, 0, length=end))
+        fields = _FLOCK.unpack(answer)
+        how, start = (fields[0], fields[2]) if _IS_LINUX else (fields[3], fields[0])
+        return None if how == fcntl.F_UNLCK else int(start)
+
+    def leave(self) -> None:
+        """Close the file: this process holds nothing any more."""
+        with _opening:
+            fds = (self._fd, self._looking_fd)
+            self._fd = self._looking_fd = -1
+            for fd in fds:
+                if fd >= 0:
+                    os.close(fd)
+
+
+@lru_cache(64)
+def _pack_lock(how: int, start: int, *, length: int = 1) -> bytes:
+    if _IS_LINUX:
+        return _FLOCK.pack(how, os.SEEK_SET, start, length, 0)
+    return _FLOCK.pack(start, length, 0, how, os.SEEK_SET)
 
 
 def remove_if_free(path: Path) -> bool:
@@ -240,12 +376,22 @@ def make_plain_fork_lock() -> threading.Lock:
     return lock
 
 
+def _wait_for_openings() -> None:
+    _forking.waited = _opening.acquire(timeout=_FORK_PATIENCE_S)
+
+
+def _allow_openings() -> None:
+    if _forking.waited:
+        _opening.release()
+
+
 def _free_inherited() -> None:
+    _opening._at_fork_reinit()
     for lock in list(_thread_locks):
         lock._at_fork_reinit()  # as the standard library does with its own
     for held in list(_file_locks):
-        if not held._is_inherited:
+        if not isinstance(held, FileLock) or not held._is_inherited:
             held.leave()
 
 
-os.register_at_fork(after_in_child=_free_inherited)
+os.register_at_fork(before=_wait_for_openings, after_in_parent=_allow_openings, after_in_child=_free_inherited)

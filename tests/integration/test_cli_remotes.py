@@ -170,12 +170,11 @@ def test_no_secret_is_ever_shown_or_kept(source: Path, tmp_path: Path, s3_server
             for command in commands:
                 done = run_stock(tmp_path, *command, *((), ("-v",), ("--json",))[number], **env)
                 said += [done.stdout, done.stderr]
-            for fault in (403, 404) if number else (403, 404, 500):
-                proxy.add("", fail_with(fault))
-                for command in (("-C", source, "push", f"r{number}"), ("-C", clone, "cat", "data/image/9")):
-                    done = run_stock(tmp_path, *command, "-v" if number else "--json", **env)
-                    said += [done.stdout, done.stderr]
-                proxy.clear()
+            proxy.add("", fail_with((500, 403, 404)[number]))
+            for command in (("-C", source, "push", f"r{number}"), ("-C", clone, "cat", "data/image/9")):
+                done = run_stock(tmp_path, *command, "-v" if number else "--json", **env)
+                said += [done.stdout, done.stderr]
+            proxy.clear()
             for root in (source, clone):
                 said += [path.read_bytes().decode("latin-1") for path in root.rglob("*") if path.is_file()]
     everything = "\n".join(said)

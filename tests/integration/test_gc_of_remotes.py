@@ -289,7 +289,8 @@ def test_gc_that_breaks_off_at_any_request_goes_on(folder: dict[str, Any], tmp_p
             late.late_s = 4000 * at  # past the time for which the gc that broke off is believed to be at work
             gc(stock, late, grace=NOW)
             assert len(list_packs(late)) == 1
-            check_clone(tmp_path / f"c{at}", folder, base=0)
+            if at % 3 == 0 or finished:
+                check_clone(tmp_path / f"c{at}", folder, base=0)
     assert at > 10
 
 

@@ -1,6 +1,6 @@
 """Writers killed at random instants, again and again on one repository: nothing reported as committed is ever lost.
 
-`STOCKROOM_KILLS` sets how many kills (30), `STOCKROOM_KILL_SEED` the instants (0).
+`STOCKROOM_KILLS` sets how many kills (20), `STOCKROOM_KILL_SEED` the instants (0).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.kit.states import assert_same
 
 from stockroom import StockRoom
 
-KILLS = int(os.environ.get("STOCKROOM_KILLS", "30"))
+KILLS = int(os.environ.get("STOCKROOM_KILLS", "20"))
 SEED = int(os.environ.get("STOCKROOM_KILL_SEED", "0"))
 PATIENCE_S = 60
 

@@ -186,7 +186,7 @@ def test_every_start_method_of_multiprocessing(tmp_path, method):
 # kills
 
 
-def test_killed_readers_leave_no_slot_behind_and_the_file_does_not_grow_without_bound(tmp_path):
+def test_killed_readers_leave_nothing_behind_and_the_file_does_not_grow_without_bound(tmp_path):
     with open_env(tmp_path, metasync=False) as env:
         for n in range(20):
             put(env, b"%03d" % n, bytes(4000))
@@ -203,7 +203,6 @@ def test_killed_readers_leave_no_slot_behind_and_the_file_does_not_grow_without_
                     put(env, b"%03d" % n, bytes([round_]) * 4000)
             sizes.append((tmp_path / "data.mdb").stat().st_size)
         assert sizes[-1] == sizes[1]
-        assert env.reader_slots <= 3
 
 
 def test_a_killed_writer_leaves_no_lock_and_nothing_half_done(tmp_path):
@@ -273,19 +272,22 @@ def test_both_processes_grow_a_tiny_map(tmp_path):
 # limits
 
 
-def test_the_reader_limit_gives_a_clear_error_and_lifts_by_itself(tmp_path):
-    with open_env(tmp_path, max_readers=2) as env:
+def test_the_reader_limit_is_one_of_threads_gives_a_clear_error_and_lifts_by_itself(tmp_path):
+    with open_env(tmp_path, max_readers=3) as env:  # one is kept for the readers of other processes
         put(env, b"a")
-        code = 'env.view(lambda txn: (print("inside", flush=True), sys.stdin.readline()))'
-        holders = [start_process(tmp_path, code) for _ in range(2)]
-        for holder in holders:
-            assert holder.stdout.readline() == "inside\n"
+        inside, done = threading.Barrier(3), threading.Event()
+        threads = [
+            threading.Thread(target=env.view, args=(lambda txn: (inside.wait(), done.wait()),)) for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        inside.wait()
         with pytest.raises(LockedError, match="reader limit"):
             get(env, b"a")
-        holders[0].send_signal(signal.SIGKILL)
-        holders[0].communicate()
-        assert get(env, b"a") == b"v"  # the dead reader's slot is taken over
-        holders[1].communicate("go\n")
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert get(env, b"a") == b"v"
 
 
 def _limit_file_size(nbytes):
@@ -345,7 +347,6 @@ def test_a_file_that_was_cut_off_is_damage_and_does_not_kill_the_process(tmp_pat
 def test_a_folder_that_cannot_be_written_opens_for_reading(tmp_path):
     with open_env(tmp_path) as env:
         put(env, b"a")
-    (tmp_path / "lock.mdb").unlink()
     tmp_path.chmod(0o500)
     try:
         with open_env(tmp_path) as env:
@@ -363,7 +364,6 @@ def test_another_user_who_may_not_write_reads():
         folder.chmod(0o755)
         with open_env(folder) as env:
             put(env, b"a")
-        (folder / "lock.mdb").chmod(0o600)
         (folder / "data.mdb").chmod(0o644)
 
         def child():

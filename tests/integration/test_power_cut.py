@@ -22,7 +22,7 @@ from stockroom.remotes.clone import CloneOptions, clone
 from stockroom.remotes.transport.url import parse_remote_settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the recorder finds files through /proc")
-STATES = int(os.environ.get("STOCKROOM_POWER_CUTS", "60"))
+STATES = int(os.environ.get("STOCKROOM_POWER_CUTS", "40"))
 ROWS = 1100
 """More than fit into a location table inside the catalog."""
 

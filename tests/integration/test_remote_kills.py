@@ -1,7 +1,7 @@
 """Push, clone, fetch, prefetch, lazy readers, the agent and gc of a remote, killed at random instants: nothing is lost,
 and the same command then completes.
 
-`STOCKROOM_KILLS` sets how many kills (20), `STOCKROOM_KILL_SEED` the instants (0).
+`STOCKROOM_KILLS` sets how many kills (12), `STOCKROOM_KILL_SEED` the instants (0).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.kit.programs import STOCK, find_agents
 
 from stockroom import StockRoom
 
-KILLS = int(os.environ.get("STOCKROOM_KILLS", "20"))
+KILLS = int(os.environ.get("STOCKROOM_KILLS", "12"))
 SEED = int(os.environ.get("STOCKROOM_KILL_SEED", "0"))
 COUNT = 3000
 

@@ -9,26 +9,38 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.kit.fork_server import ForkServer
 
 STOCK = [sys.executable, "-m", "stockroom.cli"]
+TIMEOUT_S = 120
+
+
+@cache
+def _start_fork_server() -> ForkServer:
+    return ForkServer()
 
 
 def run_stock(
     folder: Path, *words: object, env: Mapping[str, str] = os.environ, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `stock`, whatever its exit code, in the environment `env` with `more` in it."""
+    environment = {**env, **more}
+    server = _start_fork_server()
+    if server.can_run(environment):
+        return server.run([*map(str, words)], folder=folder, environment=environment, timeout_s=TIMEOUT_S)
     return subprocess.run(
         [*STOCK, *map(str, words)],
         cwd=folder,
-        env={**env, **more},
+        env=environment,
         capture_output=True,
         text=True,
         errors="surrogateescape",  # `cat` writes bytes
-        timeout=120,
+        timeout=TIMEOUT_S,
         check=False,
     )
 

@@ -92,3 +92,35 @@ def test_one_change_in_a_large_tree_costs_its_height(size: int) -> None:
     assert sum(len(batch.digests) for batch in batches) <= 6
     assert sum(len(batch.values) for batch in batches) == 1
     assert reads <= 12
+
+
+@given(st.integers(0, 3000), keys, st.integers(0, 20), st.integers(1, 20))
+def test_values_are_left_out_exactly_if_a_replaced_leaf_has_them(
+    size: int, changed: list[int], salt: int, width: int
+) -> None:
+    nodes, tree_format = MemoryNodes(), TreeFormat(KeyType.INT, width)
+    rng = np.random.default_rng(size)
+    base = Tree.build(nodes, tree_format, np.arange(size), rng.integers(0, 3, (size, width), np.uint8))
+    tree = base.edit(changed, rng.integers(salt, salt + 3, (len(changed), width), np.uint8))
+    values = [bytes(value) for batch in iter_new_nodes(tree, base) for value in batch.values]
+    mine, theirs = _list_leaves(tree), _list_leaves(base)
+    replaced = {bytes(value) for leaf in theirs - mine for value in tree.nodes.read(leaf).values}
+    fresh = [bytes(value) for leaf in mine - theirs for value in tree.nodes.read(leaf).values]
+    assert sorted(values) == sorted(value for value in fresh if value not in replaced)
+
+
+def _list_leaves(tree: Tree) -> set[bytes]:
+    return {digest for digest in list_nodes(tree) if not tree.nodes.read(digest).level}
+
+
+def test_without_values_no_leaf_is_read() -> None:
+    nodes = MemoryNodes()
+    base = build(nodes, np.arange(60_000, dtype=np.int64))
+    tree = base.edit(np.arange(60_000), make_values(np.arange(60_000), salt=10**9))
+    given_digests = {digest for batch in iter_new_nodes(tree, base) for digest in batch.digests}
+    leaves = len(_list_leaves(tree))
+    nodes.reset_counts()
+    assert {digest for batch in iter_new_nodes(tree, base, with_values=False) for digest in batch.digests} == (
+        given_digests
+    )
+    assert nodes.gets < leaves / 10

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import stat
@@ -15,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from stockroom.errors import LockedError, ReadOnlyError
-from stockroom.locks import FileLock, make_fork_lock
+from stockroom.locks import ByteLocks, FileLock, make_fork_lock
 
 
 @pytest.fixture
@@ -261,6 +263,119 @@ def test_a_holders_note_is_there_for_others_until_it_lets_go(path):
         lock.write_note(b"me")
         assert other.read_note() == b"me"
     assert path.read_bytes() == b""
+
+
+@pytest.fixture
+def numbered(path: Path) -> Iterator[ByteLocks]:
+    path.touch(mode=0o400)
+    locks = ByteLocks(path)
+    yield locks
+    locks.leave()
+
+
+def find_least(path: Path) -> int | None:
+    locks = ByteLocks(path)
+    try:
+        return locks.find_least()
+    finally:
+        locks.leave()
+
+
+def test_the_least_number_that_anybody_holds_is_found(path, numbered):
+    assert numbered.find_least() is None
+    other = ByteLocks(path)
+    numbers = [1 << 40, 70, 71, 0, 5]
+    for number, locks in zip(numbers, [other, numbered] * 3, strict=False):
+        locks.hold(number)
+    found = []
+    for number in sorted(numbers):
+        found.append((numbered.find_least(), other.find_least(), find_least(path)))
+        [numbered, other][numbers.index(number) % 2 == 0].let_go(number)
+    assert found == [(number,) * 3 for number in sorted(numbers)]
+    assert find_least(path) is None
+    other.leave()
+
+
+def test_a_number_held_twice_is_held_until_it_was_let_go_twice(path, numbered):
+    numbered.hold(7)
+    numbered.hold(7)
+    numbered.let_go(7)
+    assert find_least(path) == 7
+    numbered.let_go(7)
+    assert find_least(path) is None
+
+
+def test_a_forked_child_holds_no_number_and_cannot_free_one_of_its_parent(path, numbered):
+    numbered.hold(7)
+
+    def act() -> bool:
+        numbered.leave()
+        return find_least(path) == 7
+
+    assert run_in_child(act)
+    assert find_least(path) == 7
+
+
+def test_the_numbers_of_a_killed_process_are_free_though_its_worker_lives_on(path, numbered):
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            locks = ByteLocks(path)
+            locks.hold(3)
+            if os.fork() == 0:
+                os.write(tell, str(os.getpid()).encode())
+            while locks:
+                signal.pause()
+        finally:
+            os._exit(1)
+    worker = int(os.read(ready, 20))
+    try:
+        assert numbered.find_least() == 3
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        assert numbered.find_least() is None
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        for fd in (ready, tell):
+            os.close(fd)
+
+
+def test_a_file_system_without_locks_is_named_or_done_without(path, numbered, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    with pytest.raises(LockedError, match=r"a\.lock: its file system .*No locks available.*local disk"):
+        ByteLocks(path)
+    locks = ByteLocks(path, must_work=False)
+    locks.hold(1)
+    locks.let_go(1)
+    locks.leave()
+
+
+def test_a_fork_waits_for_a_lock_file_that_is_being_opened(path, monkeypatch):
+    """Otherwise the child would keep a file open that it does not know of, and the lock with it."""
+    opening, go_on, opened = threading.Event(), threading.Event(), os.open
+
+    def open_slowly(*arguments: object, **options: object) -> int:
+        fd = opened(*arguments, **options)
+        opening.set()
+        go_on.wait(60)
+        return fd
+
+    monkeypatch.setattr(os, "open", open_slowly)
+    thread = threading.Thread(target=FileLock, args=(path,))
+    thread.start()
+    opening.wait()
+    threading.Timer(0.05, go_on.set).start()
+    here = path.stat().st_ino
+
+    def count_open() -> int:
+        return sum(os.fstat(fd).st_ino == here for fd in range(3, 256) if Path(f"/proc/self/fd/{fd}").exists())
+
+    assert run_in_child(lambda: count_open() == 0)
+    thread.join()
 
 
 def test_a_child_forked_while_another_thread_holds_the_lock_takes_it_at_once():

@@ -91,23 +91,24 @@ def decode_column(data: bytes, *, where: str) -> ColumnRecord:
 def check_schema(record: ColumnRecord) -> None:
     """Raise `SchemaError` or `InvalidInputError` if dtype, shape, key type, decoder or codec is unsupported."""
     check_codec(record.codec)
-    if record.key_type not in tuple(KeyType):
-        raise SchemaError(f"expected keys 'int' or 'str', found {record.key_type!r}")
-    if record.decoder is not None and (record.dtype != BYTES or not _DECODER.fullmatch(record.decoder)):
-        raise SchemaError(
-            f"expected a decoder such as 'image' on a bytes column, found {record.decoder!r} and dtype {record.dtype}"
-        )
-    if record.is_text:
-        if record.shape != (None,):
-            raise SchemaError(f"a {record.dtype} column takes no shape, found {record.shape}")
+    _check_schema(record.dtype, record.shape, record.key_type, record.decoder)
+
+
+@functools.lru_cache(1024)  # a walk reads the records of one column at every commit
+def _check_schema(dtype: str, shape: tuple[int | None, ...], key_type: str, decoder: str | None) -> None:
+    if key_type not in tuple(KeyType):
+        raise SchemaError(f"expected keys 'int' or 'str', found {key_type!r}")
+    if decoder is not None and (dtype != BYTES or not _DECODER.fullmatch(decoder)):
+        raise SchemaError(f"expected a decoder such as 'image' on a bytes column, found {decoder!r} and dtype {dtype}")
+    if dtype in (STR, BYTES):
+        if shape != (None,):
+            raise SchemaError(f"a {dtype} column takes no shape, found {shape}")
         return
-    parse_dtype(record.dtype)
-    if len(record.shape) > _MAX_AXES or any(
-        length is not None and not 0 <= length < 1 << 40 for length in record.shape
-    ):
-        raise SchemaError(f"expected a shape of at most {_MAX_AXES} non-negative lengths, found {record.shape}")
-    if record.itemsize * math.prod(length or 1 for length in record.shape) > MAX_SAMPLE_NBYTES:
-        raise SchemaError(f"expected samples of at most 2^60 bytes, found the shape {record.shape} of {record.dtype}")
+    parse_dtype(dtype)
+    if len(shape) > _MAX_AXES or any(length is not None and not 0 <= length < 1 << 40 for length in shape):
+        raise SchemaError(f"expected a shape of at most {_MAX_AXES} non-negative lengths, found {shape}")
+    if parse_dtype(dtype).itemsize * math.prod(length or 1 for length in shape) > MAX_SAMPLE_NBYTES:
+        raise SchemaError(f"expected samples of at most 2^60 bytes, found the shape {shape} of {dtype}")
 
 
 def check_attrs(attrs: object, *, column: str) -> dict[str, Any]:

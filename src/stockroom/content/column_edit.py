@@ -100,11 +100,14 @@ class ColumnEdit:
 
     def finish(self) -> ColumnRecord:
         """Return the column's record with all edits applied."""
-        return self.record.replace_root(self.tree.root)
+        root = self.tree.root
+        return self.record if root == self.record.root else self.record.replace_root(root)
 
     @property
     def is_changed(self) -> bool:
         """Whether the record differs from the stage's; 1, 1.0 and True in attrs count as different."""
+        if self.staged is self.record:
+            return False
         if self.staged is None or self.record != self.staged:
             return True
         return bool(self.record.attrs) and self.record.encode() != self.staged.encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from stockroom.store.chunking import INLINE_MAX_NBYTES
 from stockroom.trees import DiffBatch, Key, KeyBatch, diff_trees, iter_range
 
 ComparedState: TypeAlias = tuple[Snapshot, StateRecord | ValueRecord]
+_Change: TypeAlias = tuple[ObjectDigest | None, ObjectDigest | None]
 Keys: TypeAlias = frozenset[str] | None
 """The keys that a difference is limited to, as text, and everything below them; None is all keys."""
 
@@ -232,35 +234,44 @@ class Diff(Mapping[str, RecordDiff]):
     def __init__(self, old: Snapshot, new: Snapshot, paths: Sequence[str] = ()) -> None:
         self._old = old
         self._new = new
-        self._paths = [path.strip("/") for path in paths]
+        self._paths = frozenset(path.strip("/") for path in paths)
+        self._below: dict[str, set[str]] = defaultdict(set)
+        for path in self._paths:
+            for folder in _list_folders(path)[:-1]:
+                self._below[folder].add(path[len(folder) + 1 :])
+        self._compared: dict[str, RecordDiff] = {}
 
     @cached_property
-    def _entries(self) -> dict[str, RecordDiff]:
-        entries: dict[str, RecordDiff] = {}
-        for batch in diff_trees(self._old.tree, self._new.tree):
-            for keys in (batch.removed_keys, batch.added_keys, batch.changed_keys):
-                for path in map(str, _plain(keys)):
-                    found = self._find(path)
-                    if found is not None:
-                        entries[path] = found
-        return dict(sorted(entries.items()))
+    def _changes(self) -> dict[str, _Change]:
+        """The digests of each changed record that is wanted, before and after, in order of path."""
+        found = {path: change for path, change in self._iter_changes() if self._is_wanted(path, change)}
+        return dict(sorted(found.items()))
 
-    def _find(self, path: str) -> RecordDiff | None:
-        """Return the difference at the path of a record, if it is wanted."""
+    def _iter_changes(self) -> Iterator[tuple[str, _Change]]:
+        for batch in diff_trees(self._old.tree, self._new.tree):
+            for path, digest in self._old.find_digests([*map(str, _plain(batch.removed_keys))]):
+                yield path, (digest, None)
+            for path, digest in self._new.find_digests([*map(str, _plain(batch.added_keys))]):
+                yield path, (None, digest)
+            both = zip(_plain(batch.changed_keys), batch.old_values, batch.new_values, strict=True)
+            for key, before, after in both:
+                yield str(key), (ObjectDigest(before.tobytes()), ObjectDigest(after.tobytes()))
+
+    def _is_wanted(self, path: str, change: _Change) -> bool:
         only = self._limit(path)
-        if only is not None and not only:
-            return None
-        found = self._compare(path, self._old.find_digest(path), self._new.find_digest(path), only)
-        counts = found.counts if only else None
-        return found if counts is None or counts.added or counts.removed or counts.changed else None
+        if not only:
+            return only is None
+        counts = self._compare(path, change, only).counts
+        return counts is None or bool(counts.added or counts.removed or counts.changed)
 
     def _limit(self, path: str) -> Keys:
         """Return the keys that are wanted of a record, none if it is not wanted; None is all."""
-        if not self._paths or any(path == one or path.startswith(f"{one}/") for one in self._paths):
+        if not self._paths or not self._paths.isdisjoint(_list_folders(path)):
             return None
-        return frozenset(one[len(path) + 1 :] for one in self._paths if one.startswith(f"{path}/"))
+        return frozenset(self._below.get(path, ()))
 
-    def _compare(self, path: str, before: ObjectDigest | None, after: ObjectDigest | None, only: Keys) -> RecordDiff:
+    def _compare(self, path: str, change: _Change, only: Keys) -> RecordDiff:
+        before, after = change
         old = None if before is None else (self._old, self._old.read_record(before))
         new = None if after is None else (self._new, self._new.read_record(after))
         if any(side is not None and isinstance(side[1], ColumnRecord) for side in (old, new)):
@@ -269,22 +280,28 @@ class Diff(Mapping[str, RecordDiff]):
 
     def list_renames(self) -> dict[str, str]:
         """Return old path -> new path of everything that was removed and added again unchanged, under the same kind."""
-        removed = {self._old.find_digest(path): path for path, entry in self.items() if entry.kind == "removed"}
+        removed = {before: path for path, (before, after) in self._changes.items() if after is None}
         renames = {}
-        for path, entry in self.items():
-            old = removed.get(self._new.find_digest(path)) if entry.kind == "added" else None
+        for path, (before, after) in self._changes.items():
+            old = removed.get(after) if before is None else None
             if old is not None and old not in renames and old.partition("/")[0] == path.partition("/")[0]:
                 renames[old] = path
         return renames
 
     def __getitem__(self, path: str) -> RecordDiff:
-        return self._entries[path]
+        found = self._compared.get(path)
+        if found is None:
+            found = self._compared[path] = self._compare(path, self._changes[path], self._limit(path))
+        return found
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._changes
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._changes)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._changes)
 
     def __repr__(self) -> str:
         return f"Diff({', '.join(f'{as_line(path)}: {entry.kind}' for path, entry in self.items())})"
@@ -295,6 +312,12 @@ class Diff(Mapping[str, RecordDiff]):
         counted = ((path, entry.kind, entry.counts) for path, entry in self.items())
         rows = ((path, kind, f"+{c.added} -{c.removed} ~{c.changed}") for path, kind, c in counted)
         return format_table(f"{len(self)} changed", rows)
+
+
+def _list_folders(path: str) -> list[str]:
+    """Return the folders that a path is in, the outermost first, and the path itself."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def _has(only: Keys, key: str) -> bool:

@@ -7,7 +7,7 @@ The root is a tree from paths such as `data/image` to the digests of records. Th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -65,10 +65,15 @@ class Snapshot:
 
     def iter_digests(self, shelf: str) -> Iterator[tuple[str, ObjectDigest]]:
         """Yield the names on a shelf, in order, with the digests of their records."""
-        prefix = f"{shelf}/"
-        for paths, digests in iter_range(self.tree, prefix, f"{shelf}0"):  # "0" follows "/"
+        prefix, stop = _span_shelf(shelf)
+        for paths, digests in iter_range(self.tree, prefix, stop):
             for path, digest in zip(paths, digests, strict=True):
                 yield str(path).removeprefix(prefix), ObjectDigest(digest.tobytes())
+
+    def count_names(self, shelf: str) -> int:
+        """Return the number of names on a shelf, from a few nodes of the tree."""
+        start, stop = _span_shelf(shelf)
+        return self.tree.count_below(stop) - self.tree.count_below(start)
 
     def find_digest(self, path: str) -> ObjectDigest | None:
         """Return the digest of the record at a path, or None."""
@@ -76,6 +81,17 @@ class Snapshot:
             return None  # too long for the tree to look up, so no record has this path
         digest = self.tree.get(path)
         return None if digest is None else ObjectDigest(digest)
+
+    def find_digests(self, paths: Sequence[str]) -> Iterator[tuple[str, ObjectDigest]]:
+        """Yield those of `paths` that are here, with the digests of their records; one descent for all."""
+        found, digests = self.tree.get_many(paths)
+        for path, is_found, digest in zip(paths, found.tolist(), digests, strict=True):
+            if is_found:
+                yield path, ObjectDigest(digest.tobytes())
+
+    def has_path(self, path: str) -> bool:
+        """Return whether there is a record at a path."""
+        return self.find_digest(path) is not None
 
     def find_column(self, path: str) -> ColumnRecord | None:
         """Return the record of the column or series at a path, or None."""
@@ -114,6 +130,11 @@ class Snapshot:
     def open_tree(self, record: ColumnRecord | StateRecord) -> Tree:
         """Return the tree of a record that has one."""
         return Tree(self.nodes, record.tree_format, ObjectDigest(record.root))
+
+
+def _span_shelf(shelf: str) -> tuple[str, str]:
+    """Return the keys between which the paths of a shelf are."""
+    return f"{shelf}/", f"{shelf}0"  # "0" follows "/"
 
 
 def decode_record(data: bytes, *, where: str) -> Record:

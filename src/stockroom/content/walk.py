@@ -14,7 +14,7 @@ Memory grows with the metadata, not the samples. Packs may be absent. A commit r
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence, Set
 from typing import Final, TypeAlias, assert_never
 
 import numpy as np
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from stockroom.content.column import ColumnRecord
 from stockroom.content.entries import as_stored, read_chunk_list
 from stockroom.content.merge.unfinished import read_merging
+from stockroom.content.recent_leaves import RecentLeaves
 from stockroom.content.snapshot import Record, Snapshot, decode_record
 from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.digest import CommitId, ObjectDigest
@@ -47,6 +48,17 @@ _Reading: TypeAlias = tuple[EntryKind | None, int]
 _RECORDS: Final[_Reading] = (None, 0)
 
 
+class _SetOnTop(set[bytes]):
+    """A set that also contains everything in the set `below`, which it never changes."""
+
+    def __init__(self, below: Set[bytes]) -> None:
+        super().__init__()
+        self._below = below
+
+    def __contains__(self, item: object) -> bool:
+        return set.__contains__(self, item) or item in self._below
+
+
 class Walk:
     """One walk. Following something a second time is free and reports nothing.
 
@@ -60,13 +72,15 @@ class Walk:
         *,
         on_chunks: OnChunks,
         on_objects: OnObjects = lambda _: None,
-        on_values: OnValues = lambda *_: None,
+        on_values: OnValues | None = None,
         after: Walk | None = None,
         once: bool = False,
+        tells_again: bool = False,
     ) -> None:
-        """Start a walk that has followed nothing yet, or the same as `after` so far.
+        """Start a walk that has followed nothing yet, or the same as `after`, which then follows nothing more.
 
-        With `once`, nothing is followed a second time, even if that failed half-way.
+        With `once`, nothing is followed a second time, even if that failed half-way. With `tells_again`, every node's
+        chunks are reported, although another version of the node had them.
         """
         self._once = once
         self._begun: set[bytes] = set()
@@ -74,13 +88,14 @@ class Walk:
         self._on_chunks = on_chunks
         self._on_objects = on_objects
         self._on_values = on_values
-        self._followed: set[bytes] = set() if after is None else set(after._followed)
+        self._followed: set[bytes] = set() if after is None else _SetOnTop(after._followed)
         self._seen: defaultdict[_Reading, set[bytes]] = defaultdict(set)
         if after is not None:
-            self._seen.update({reading: set(seen) for reading, seen in after._seen.items()})
+            self._seen.update({reading: _SetOnTop(seen) for reading, seen in after._seen.items()})
         self._objects: list[ObjectDigest] = []
         self._chunks: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
         self._count = 0
+        self._recent = None if tells_again else RecentLeaves()
 
     def has(self, digest: bytes) -> bool:
         """Return whether the walk has reached an object, though it may have failed below it."""
@@ -101,8 +116,8 @@ class Walk:
 
     def add_content(self, root: ObjectDigest, base: ObjectDigest | None = None) -> None:
         """Follow all content under a root; with `base`, skip everything under that root."""
-        for _, digest, before in self.iter_records(root, base):
-            self.add_record(digest, before)
+        for path, digest, before in self.iter_records(root, base):
+            self.add_record(digest, before, path=path)
 
     def iter_records(
         self, root: ObjectDigest, base: ObjectDigest | None = None
@@ -112,17 +127,20 @@ class Walk:
             if digest not in self._followed:
                 yield path, digest, before
 
-    def add_record(self, digest: ObjectDigest, before: ObjectDigest | None = None) -> Record:
-        """Follow a record and return it; with `before`, skip everything that record refers to."""
+    def add_record(self, digest: ObjectDigest, before: ObjectDigest | None = None, *, path: str = "") -> Record:
+        """Follow a record and return it; with `before`, skip everything that record refers to.
+
+        Records at one `path` are taken for versions of one thing, which have most chunks in common.
+        """
         record = self._read_record(digest)
         self._begun.add(digest)
         self._add_objects([digest])
         match record:
             case StateRecord():
                 self._tell(ObjectDigest(record.structure))
-                self._add_tree(record, before)
+                self._add_tree(record, before, path)
             case ColumnRecord():
-                self._add_tree(record, before)
+                self._add_tree(record, before, path)
             case ValueRecord():
                 pass
             case _:
@@ -133,13 +151,18 @@ class Walk:
 
     def flush(self) -> None:
         """Report the objects and chunks gathered so far."""
-        objects, self._objects = self._objects, []
-        if objects:
-            self._on_objects(objects)
-        if self._count:
-            digests, lengths = (np.concatenate(parts) for parts in zip(*self._chunks, strict=True))
-            self._chunks, self._count = [], 0
-            self._on_chunks(digests, lengths)
+        try:
+            objects, self._objects = self._objects, []
+            if objects:
+                self._on_objects(objects)
+            if self._count:
+                digests, lengths = (np.concatenate(parts) for parts in zip(*self._chunks, strict=True))
+                self._chunks, self._count = [], 0
+                self._on_chunks(digests, lengths)
+        except BaseException:
+            if self._recent is not None:
+                self._recent.clear()  # its chunks may not have been taken
+            raise
 
     def _iter_paths(
         self, root: ObjectDigest, base: ObjectDigest | None
@@ -149,11 +172,10 @@ class Walk:
             for digest, node in self._check_tree(new, self._seen[_RECORDS]):
                 self._add_objects([digest])
                 if not node.level:
-                    for path, value in zip(node.keys.batch, node.values, strict=True):
-                        yield str(path), ObjectDigest(value.tobytes()), None
+                    yield from self._iter_leaf(node)
             return
         old = Snapshot(self._nodes, base).tree
-        for batch in iter_new_nodes(new, old):
+        for batch in iter_new_nodes(new, old, with_values=False):
             self._add_objects(batch.digests)
         for changes in diff_trees(old, new):
             for path in changes.added_keys:
@@ -162,32 +184,57 @@ class Walk:
             for path, after, before in values:
                 yield str(path), ObjectDigest(after.tobytes()), ObjectDigest(before.tobytes())
 
+    def _iter_leaf(self, leaf: Node) -> Iterator[tuple[str, ObjectDigest, None]]:
+        """Yield the paths and records of a leaf of a root tree, except those that its previous version has."""
+        rows = range(len(leaf)) if self._recent is None else self._recent.list_fresh(_RECORDS, leaf).tolist()
+        for row in rows:
+            yield str(leaf.keys[row]), ObjectDigest(leaf.values[row].tobytes()), None
+        if self._recent is not None:
+            self._recent.add(_RECORDS, leaf)
+
     def _read_record(self, digest: ObjectDigest) -> Record:
         return decode_record(self._nodes.get_object(digest), where=f"record {digest.hex()[:16]}")
 
-    def _add_tree(self, record: ColumnRecord | StateRecord, before: ObjectDigest | None) -> None:
-        for values in self._iter_values(record, None if before is None else self._read_record(before)):
-            self._on_values(record, values)
-            self._add_values(record.entry_format, values)
-
-    def _iter_values(self, record: ColumnRecord | StateRecord, before: Record | None) -> Iterator[NDArray[np.uint8]]:
-        tree = Tree(self._nodes, record.tree_format, ObjectDigest(record.root))
-        if isinstance(before, ColumnRecord | StateRecord) and before.tree_format == record.tree_format:
-            base = Tree(self._nodes, before.tree_format, ObjectDigest(before.root))
-            for batch in iter_new_nodes(tree, base):
-                self._add_objects(batch.digests)
-                yield batch.values
+    def _add_tree(self, record: ColumnRecord | StateRecord, before: ObjectDigest | None, path: str) -> None:
+        known = None if before is None else self._read_record(before)
+        if isinstance(known, ColumnRecord | StateRecord) and known.tree_format == record.tree_format:
+            self._add_new_nodes(record, Tree(self._nodes, known.tree_format, ObjectDigest(known.root)))
             return
-        seen = self._seen[record.entry_format.kind, record.entry_format.width]
-        for digest, node in self._check_tree(tree, seen):
+        entries = record.entry_format
+        reading = entries.kind, entries.width
+        tree, place = Tree(self._nodes, record.tree_format, ObjectDigest(record.root)), (path, reading)
+        for digest, node in self._check_tree(tree, self._seen[reading]):
             self._add_objects([digest])
             if not node.level:
-                yield node.values
+                self._add_leaf(record, node, place)
+
+    def _add_new_nodes(self, record: ColumnRecord | StateRecord, base: Tree) -> None:
+        tree = Tree(self._nodes, record.tree_format, ObjectDigest(record.root))
+        has_references = record.entry_format.kind is not EntryKind.INLINE
+        for batch in iter_new_nodes(tree, base, with_values=has_references or self._on_values is not None):
+            self._add_objects(batch.digests)
+            if self._on_values is not None:
+                self._on_values(record, batch.values)
+            self._add_values(record.entry_format, batch.values)
+
+    def _add_leaf(self, record: ColumnRecord | StateRecord, leaf: Node, place: Hashable) -> None:
+        if self._on_values is not None:
+            self._on_values(record, leaf.values)
+        entries = record.entry_format
+        if entries.kind is EntryKind.INLINE:
+            return
+        if self._recent is None:
+            self._add_values(entries, leaf.values)
+            return
+        self._add_values(entries, leaf.values[self._recent.list_fresh(place, leaf)])
+        self._recent.add(place, leaf)
 
     def _check_tree(self, tree: Tree, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, Node]]:
         return check_tree(tree, seen, begun=None if self._once else self._begun)
 
     def _add_values(self, entries: EntryFormat, values: NDArray[np.uint8]) -> None:
+        if not len(values):
+            return
         kinds = entries.decode_kinds(values)
         chunks = values[kinds == EntryKind.CHUNK]
         if len(chunks):

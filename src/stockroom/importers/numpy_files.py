@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from stockroom.errors import CorruptionError, InvalidInputError, InvalidNameError
 from stockroom.importers.array_columns import FoundArray, keep_fit
 from stockroom.importers.column_names import name_columns
-from stockroom.importers.exported import join_sources
-from stockroom.importers.exported_npz import take_exported_npz
+from stockroom.importers.exported.npz_file import take_exported_npz
+from stockroom.importers.exported.sources import join_sources
 from stockroom.importers.left_out import LeftOut
 from stockroom.importers.limits import MAX_COLUMNS, Limits
 from stockroom.importers.npy import NpyHeader, iter_npy_map, iter_npy_stream, read_npy_header

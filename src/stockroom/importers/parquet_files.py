@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from stockroom.errors import InvalidInputError
 from stockroom.importers.column_names import name_columns
-from stockroom.importers.exported_parquet import find_exported
+from stockroom.importers.exported.parquet_file import find_exported
 from stockroom.importers.left_out import LeftOut
 from stockroom.importers.source import BATCH_NBYTES, Importer, ImportSpec, KeyedSource, TableSource
 from stockroom.importers.streams import translate_read_errors

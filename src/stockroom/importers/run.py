@@ -161,7 +161,8 @@ def _fill_table(shelf: DataShelf, source: TableSource, before: dict[str, ColumnE
         nbytes += columns.add(batch)
         yield _Step(source.name, columns.names, columns.rows, columns.samples, nbytes)
     columns.finish()
+    absent = frozenset(columns.absent)
     for plan in source.plans:
-        if plan.name in columns.absent:
+        if plan.name in absent:
             source.left_out.add(f"{source.name}: column {plan.name!r}", plan.absence, "column")
     before |= columns.before

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from stockroom.errors import CorruptionError, InvalidInputError
-from stockroom.importers.exported_tar import open_exported_tar
+from stockroom.importers.exported.tar_file import open_exported_tar
 from stockroom.importers.left_out import LeftOut
 from stockroom.importers.limits import Limits
 from stockroom.importers.npy import read_npy_header

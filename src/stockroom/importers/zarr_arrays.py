@@ -20,7 +20,7 @@ from stockroom.errors import InvalidInputError
 from stockroom.importers.array_columns import FoundArray, keep_fit
 from stockroom.importers.column_attrs import keep_attrs
 from stockroom.importers.column_names import name_columns
-from stockroom.importers.exported_zarr import open_exported_zarr
+from stockroom.importers.exported.zarr_store import open_exported_zarr
 from stockroom.importers.left_out import LeftOut
 from stockroom.importers.source import Batch, Importer, ImportSpec, Source, count_batch_rows
 from stockroom.importers.streams import translate_read_errors

@@ -46,7 +46,7 @@ class Environment:
         *,
         databases: Sequence[str],
         map_nbytes: int = 16 * GIB,
-        max_readers: int = 1024,
+        max_readers: int = 256,
         metasync: bool = True,
         create: bool = True,
         file_system: str | None = None,
@@ -96,15 +96,14 @@ class Environment:
         """Whether the folder could only be opened for reading."""
         return self._attached().readonly
 
+    def check_writable(self) -> None:
+        """Raise `ReadOnlyError`, with the reason, if no update would work here."""
+        self._attached().check_writable()
+
     @property
     def map_nbytes(self) -> int:
         """The size of the memory map, which grows as needed."""
         return self._attached().map_nbytes
-
-    @property
-    def reader_slots(self) -> int:
-        """The number of reader slots that have been in use at once, in all processes."""
-        return self._attached().reader_slots
 
     def close(self) -> None:
         """Close this handle; the files close with the last one. Closing twice is fine.

@@ -1,7 +1,8 @@
-"""The kind of file system of a folder, and the kinds that LMDB's files must not be on.
+"""The kind of file system of a folder, and the kinds on which LMDB's files must not be written.
 
 LMDB shares one memory map among all processes that have it open. No file system keeps such maps in step between
 machines, and the locks of many reach only one machine: two writers would silently overwrite each other's pages.
+Reading is safe while no machine writes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from stockroom.errors import StockroomError
+from stockroom.errors import ReadOnlyError
 
 ALLOWED_BY: Final = "STOCKROOM_NETWORK_FS"
 """The environment variable that, set to `allow`, permits network file systems."""
@@ -25,13 +26,18 @@ NETWORK: Final = frozenset(
 """Kinds of network file systems, as Linux calls them."""
 
 
+def is_network(kind: str | None) -> bool:
+    """Whether `kind` is a file system that other machines may write to, and that the user has not allowed."""
+    return kind in NETWORK and os.environ.get(ALLOWED_BY) != "allow"
+
+
 def check_local(path: Path, kind: str | None) -> None:
-    """Raise `StockroomError`, with the way out, if `kind` is a file system that other machines may write to."""
-    if kind in NETWORK and os.environ.get(ALLOWED_BY) != "allow":
-        raise StockroomError(
-            f"{path}: expected a local disk, found a network file system ({kind}), where a second machine would "
-            "silently damage the repository; keep it on a local disk and `stock push` to a remote, which may be on "
-            f"this file system, or set {ALLOWED_BY}=allow if only this machine opens it"
+    """Raise `ReadOnlyError`, with the way out, if `kind` is a file system that other machines may write to."""
+    if is_network(kind):
+        raise ReadOnlyError(
+            f"{path}: expected a local disk, found a network file system ({kind}), where a second machine that writes "
+            "would silently damage the repository; only reads work here: write on a local disk and `stock push` to a "
+            f"remote, which may be on this file system, or set {ALLOWED_BY}=allow if only this machine opens it"
         )
 
 

@@ -8,6 +8,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+from stockroom.errors import LockedError
+
+PATIENCE_S: Final = 600.0
+"""How long a thread waits for the transactions of others: a long one walks a whole history."""
 
 
 class Gate:
@@ -26,11 +32,14 @@ class Gate:
         self._shut_by: int | None = None
 
     def enter(self) -> None:
-        """Pass, waiting while another thread keeps the gate shut. A thread that is inside must not enter again."""
+        """Pass, waiting while another thread keeps the gate shut. A thread that is inside must not enter again.
+
+        Raises `LockedError` if that takes too long.
+        """
         me = threading.get_ident()
         with self._mutex:
-            while not self._is_open_to(me):
-                self._changed.wait()
+            if self._shut_by is not None and not self._changed.wait_for(lambda: self._is_open_to(me), PATIENCE_S):
+                raise _make_error(f"thread {self._shut_by} of this process waits to grow or close the file")
             self._inside.add(me)
 
     def leave(self) -> None:
@@ -40,7 +49,7 @@ class Gate:
             if self._shut_by is not None and not self._inside:
                 self._changed.notify_all()
 
-    def shut(self, timeout_s: float | None = None) -> bool:
+    def shut(self, timeout_s: float) -> bool:
         """Shut the gate, and return True when no thread is inside; return False, leaving it open, after `timeout_s`.
 
         The calling thread must not be inside.
@@ -67,9 +76,11 @@ class Gate:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Be the only thread past the gate."""
+        """Be the only thread past the gate; raise `LockedError` if another one stays inside too long."""
         try:
-            self.shut()
+            if not self.shut(PATIENCE_S):
+                inside = ", ".join(map(str, sorted(self._inside)))
+                raise _make_error(f"thread {inside} of this process is in a transaction that does not end")
             yield
         finally:
             self.open()
@@ -80,3 +91,7 @@ class Gate:
     def _reopen(self) -> None:
         self._shut_by = None
         self._changed.notify_all()
+
+
+def _make_error(reason: str) -> LockedError:
+    return LockedError(f"{reason} (waited {PATIENCE_S:g} s); end them, or start the program again")

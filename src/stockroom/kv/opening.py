@@ -1,15 +1,10 @@
-"""Opening one LMDB environment's files: how writable they are, room for the lock table, a map that fits.
-
-folder writable                          reads and writes, with locks
-folder not writable, lock file writable  reads, with locks (another user's repository, shared by group)
-neither                                  reads without locks (a read-only file system)
-"""
+"""Opening one LMDB environment's file: for writing if the folder can be written, with a map that fits."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,15 +13,15 @@ import lmdb
 
 from stockroom.errors import NotFoundError, StockroomError
 from stockroom.files import give_to_owner, make_folder
-from stockroom.kv.file_system import check_local, find_file_system
+from stockroom.kv.file_system import check_local, find_file_system, is_network
+from stockroom.kv.lock_table import LockTable, private_folder
+from stockroom.kv.opened import OpenedFile
 from stockroom.kv.soundness import WRITE_LOCK_NAME, WRITE_PATIENCE_S, check_file, is_unwritten
 from stockroom.kv.translation import translate
-from stockroom.locks import FileLock
+from stockroom.locks import ByteLocks, FileLock
 
 GIB: Final = 1 << 30
 MAX_DATABASES: Final = 32
-LOCK_HEADER_NBYTES: Final = 192
-READER_SLOT_NBYTES: Final = 64
 SMALLEST_FALLBACK_NBYTES: Final = 64 << 20
 
 
@@ -35,62 +30,99 @@ class OpenOptions:
     """How to open an environment; the first opener in a process decides."""
 
     map_nbytes: int = 16 * GIB
-    max_readers: int = 1024
+    max_readers: int = 256
     metasync: bool = True
     create: bool = True
     file_system: str | None = None
     """The kind of file system of its folder; detected if None."""
 
+    def find_file_system(self, path: Path) -> str | None:
+        """Return the kind of file system of `path`, as far as is known."""
+        return self.file_system or find_file_system(path)
 
-def open_lmdb(path: Path, options: OpenOptions, *, only_reading: bool = False) -> Any:
-    """Open an `lmdb.Environment` on the folder `path`, and clear stale readers.
 
-    It is read-only with `only_reading`, or if the folder cannot be written.
+def open_lmdb(path: Path, options: OpenOptions, *, only_reading: bool = False) -> OpenedFile:
+    """Open LMDB's file in the folder `path`: for reading with `only_reading`, or if this process cannot write there.
 
     Raises:
         NotFoundError: there is none and `options.create` is false.
         CorruptionError, FormatVersionError: the file is damaged, or of another version.
-        StockroomError: it is on a network file system; no room on the disk, or for the map.
+        StockroomError: a new one on a network file system; no room on the disk, or for the map.
     """
-    check_local(path, options.file_system or find_file_system(path))
     data = path / "data.mdb"
     if not data.exists():
         if not options.create:
             raise NotFoundError(f"{path}: expected an LMDB environment, found none")
+        check_local(path, options.find_file_system(path))
         make_folder(path)
-    modes = _choose_modes(path)
-    modes["readonly"] |= only_reading
-    is_new = not (data.exists() and (path / "lock.mdb").exists())
     try:
-        if modes["lock"]:
-            _reserve_lock_table(path / "lock.mdb", options.max_readers)
-        with nullcontext() if modes["readonly"] else _hold_if_unwritten(path):
-            env = _open_checked(path, options, modes)
-        if is_new and not modes["readonly"]:
-            for name in ("data.mdb", "lock.mdb"):
-                give_to_owner(path / name)
+        if only_reading or not is_writable(path, options):
+            return _open_for_reading(path, options)
+        return _open_for_writing(path, options)
     except lmdb.Error as error:
         raise translate(error, path) from error
     except OSError as error:
         raise StockroomError(f"{path}: cannot be opened: {error.strerror or error}") from error
-    return env
 
 
-def open_databases(env: Any, names: Sequence[str]) -> dict[str, Any]:
+def is_writable(path: Path, options: OpenOptions) -> bool:
+    """Return whether this process may write LMDB's file in the folder `path`."""
+    data = path / "data.mdb"
+    if is_network(options.find_file_system(path)):
+        return False
+    return os.access(path, os.W_OK | os.X_OK) and (not data.exists() or os.access(data, os.W_OK))
+
+
+def _open_for_reading(path: Path, options: OpenOptions) -> OpenedFile:
+    check_file(path, readonly=True)
+    env = _open_with_a_map_that_fits(path, options, readonly=True)
+    return _keep_open(env, path, None)
+
+
+def _open_for_writing(path: Path, options: OpenOptions) -> OpenedFile:
+    is_new = not (path / "data.mdb").exists()
+    with _hold_if_unwritten(path), private_folder(path, options.max_readers) as (folder, lock_fd):
+        check_file(path, readonly=False)
+        table = LockTable(lock_fd)
+        try:
+            env = _open_with_a_map_that_fits(folder, options, readonly=False)
+            opened = _keep_open(env, path, table)
+        except BaseException:
+            table.close()
+            raise
+        if is_new:
+            give_to_owner(path / "data.mdb")
+        return opened
+
+
+def _keep_open(env: Any, path: Path, table: LockTable | None) -> OpenedFile:
+    """Return the opened file; close it again if that fails."""
+    with ExitStack() as stack:
+        stack.callback(env.close)
+        if table is not None:
+            table.reserve(env, path)
+        readers = ByteLocks(path / "data.mdb", must_work=table is not None)
+        opened = OpenedFile(env, readers, table, path=path)
+        stack.pop_all()
+    return opened
+
+
+def open_databases(opened: OpenedFile, names: Sequence[str]) -> dict[str, Any]:
     """Return name -> handle, creating missing databases; None for those that a read-only environment lacks.
 
-    No other transaction of this process may be open meanwhile. Waits for other processes that write, unless the
-    environment is read-only: py-lmdb keeps no handle from a reading transaction of another one.
+    No other transaction of this process may be open meanwhile. The caller holds the write lock, unless the file is
+    open for reading only: py-lmdb keeps no handle from a reading transaction of another one.
     """
-    if not env.flags()["readonly"]:
-        with env.begin(write=True) as txn:
-            return {name: env.open_db(name.encode(), txn) for name in names}
+    if not opened.readonly:
+        with opened.begin_write() as txn:
+            return {name: opened.env.open_db(name.encode(), txn) for name in names}
     handles: dict[str, Any] = {}
-    for name in names:
-        try:
-            handles[name] = env.open_db(name.encode(), create=False)
-        except (lmdb.NotFoundError, lmdb.ReadonlyError):
-            handles[name] = None
+    with opened.reading():
+        for name in names:
+            try:
+                handles[name] = opened.env.open_db(name.encode(), create=False)
+            except (lmdb.NotFoundError, lmdb.ReadonlyError):
+                handles[name] = None
     return handles
 
 
@@ -108,26 +140,7 @@ def _hold_if_unwritten(path: Path) -> Iterator[None]:
         yield
 
 
-def _choose_modes(path: Path) -> dict[str, bool]:
-    """Return lmdb's `readonly` and `lock` for the permissions of this user in the folder."""
-    data, lock = path / "data.mdb", path / "lock.mdb"
-    writable = os.access(path, os.W_OK | os.X_OK) and (not data.exists() or os.access(data, os.W_OK))
-    return {"readonly": not writable, "lock": writable or os.access(lock, os.R_OK | os.W_OK)}
-
-
-def _open_checked(path: Path, options: OpenOptions, modes: dict[str, bool]) -> Any:
-    check_file(path, readonly=modes["readonly"])
-    env = _open_with_a_map_that_fits(path, options, modes)
-    try:
-        if modes["lock"]:
-            env.reader_check()
-    except BaseException:
-        env.close()
-        raise
-    return env
-
-
-def _open_with_a_map_that_fits(path: Path, options: OpenOptions, modes: dict[str, bool]) -> Any:
+def _open_with_a_map_that_fits(path: Path, options: OpenOptions, *, readonly: bool) -> Any:
     """Halve the map while the operating system refuses it: an address space limit must not shut users out."""
     map_nbytes = options.map_nbytes
     while True:
@@ -141,24 +154,10 @@ def _open_with_a_map_that_fits(path: Path, options: OpenOptions, modes: dict[str
                 metasync=options.metasync,
                 create=False,
                 mode=0o777,  # less the umask, as for any other file
-                **modes,
+                readonly=readonly,
+                lock=not readonly,
             )
         except lmdb.MemoryError:
             if map_nbytes <= SMALLEST_FALLBACK_NBYTES:
                 raise
             map_nbytes //= 2
-
-
-def _reserve_lock_table(lock: Path, max_readers: int) -> None:
-    """Give the lock file its blocks before it is mapped.
-
-    LMDB makes it sparse; on a full disk the first touch of a page would then kill the process (SIGBUS). Only
-    done while nothing in this process holds the file: closing it would drop the process's locks on it.
-    """
-    if not hasattr(os, "posix_fallocate") or (lock.exists() and lock.stat().st_size):
-        return
-    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    try:
-        os.posix_fallocate(fd, 0, LOCK_HEADER_NBYTES + READER_SLOT_NBYTES * (max_readers - 1))
-    finally:
-        os.close(fd)

@@ -23,7 +23,7 @@ class Register:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._open: dict[Path, SharedEnvironment] = {}
+        self._open: list[SharedEnvironment] = []
         self._dropped: deque[SharedEnvironment] = deque()
         self._inherited: list[SharedEnvironment] = []
         self._quiesced: list[SharedEnvironment] = []
@@ -35,10 +35,12 @@ class Register:
         with self._lock:
             shared = self._find_open(path)
             if shared is None:
-                self._let_go_of_inherited(path)
-                shared = self._open[path] = SharedEnvironment(path, options)
+                self._let_go_of_inherited(find_file_id(path))
+                shared = SharedEnvironment(path, options)
+                self._open.append(shared)
             shared.handles += 1
         try:
+            shared.add_path(path)
             shared.add_databases(databases)
         except BaseException:
             self.give_back(shared)
@@ -50,7 +52,7 @@ class Register:
         file_id = find_file_id(path)
         if file_id is None:  # deleted, or never created
             return None
-        return next((shared for shared in self._open.values() if shared.file_id == file_id), None)
+        return next((shared for shared in self._open if shared.file_id == file_id), None)
 
     def give_back(self, shared: SharedEnvironment) -> None:
         """Release a handle; the last one closes the files, once no thread is in a transaction.
@@ -83,17 +85,18 @@ class Register:
             if shared.handles:
                 return
             shared.close()
-            if self._open.get(shared.path) is shared:
-                del self._open[shared.path]
+            if shared in self._open:  # not in a forked child
+                self._open.remove(shared)
 
-    def _let_go_of_inherited(self, path: Path) -> None:
-        for shared in [shared for shared in self._inherited if shared.path == path]:
+    def _let_go_of_inherited(self, file_id: tuple[int, int] | None) -> None:
+        """Release the parent's environment of a file: LMDB opens a file once in a process."""
+        for shared in [shared for shared in self._inherited if shared.file_id == file_id]:
             shared.abandon()
             self._inherited.remove(shared)
 
     def _before_fork(self) -> None:
         self._locked_for_fork = self._lock.acquire(timeout=FORK_PATIENCE_S)
-        self._quiesced = list(self._open.values())
+        self._quiesced = list(self._open)
         for shared in self._quiesced:
             shared.quiesce()
 
@@ -106,7 +109,7 @@ class Register:
     def _after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
         self._inherited.extend(self._quiesced)
-        self._open = {}
+        self._open = []
         self._dropped.clear()
 
     def watch_forks(self) -> None:

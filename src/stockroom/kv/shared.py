@@ -16,8 +16,9 @@ from typing import Any, Final, TypeVar
 import lmdb
 
 from stockroom.errors import ClosedError, LockedError, ReadOnlyError, StockroomError
+from stockroom.kv.file_system import check_local
 from stockroom.kv.gate import Gate
-from stockroom.kv.opening import OpenOptions, open_databases, open_lmdb
+from stockroom.kv.opening import OpenOptions, is_writable, open_databases, open_lmdb
 from stockroom.kv.soundness import WRITE_LOCK_NAME, WRITE_PATIENCE_S
 from stockroom.kv.transaction import ReadTxn, WriteTxn
 from stockroom.kv.translation import translate
@@ -53,14 +54,14 @@ class SharedEnvironment:
         self._has_write_lock = False
         self._is_upgradable = False
         self._databases: dict[str, Any] = {}
-        self._lmdb: Any = open_lmdb(path, options)
+        self._opened = open_lmdb(path, options)
         self.file_id = find_file_id(path)
 
     def view(self, fn: Callable[[ReadTxn], T]) -> T:
         """Call `fn` with a snapshot; returns its result."""
         outer = self._current.txn
         if outer is not None:
-            return fn(outer)
+            return self._view_inside(fn, outer)
         raw = txn = None
         try:
             raw = self._begin(write=False)
@@ -74,13 +75,22 @@ class SharedEnvironment:
                 txn.end()
             if raw is not None:
                 if os.getpid() == self.pid:  # in a child forked by `fn` the snapshot belongs to the parent
-                    raw.abort()
+                    self._opened.end_read(raw)
                 self._gate.leave()
+
+    def _view_inside(self, fn: Callable[[ReadTxn], T], outer: ReadTxn) -> T:
+        try:
+            return fn(outer)
+        except lmdb.Error as error:
+            if isinstance(outer, WriteTxn):  # its own boundary acts on the error
+                raise
+            raise translate(error, self.path) from error
 
     def update(self, fn: Callable[[WriteTxn], T]) -> T:
         """Call `fn` and make its changes durable; returns its result. `fn` runs again after the map has grown."""
         self.refuse_inside("updated")
-        with self._writing, self._hold_write_lock():
+        self.check_writable()
+        with self._hold_writing(), self._hold_write_lock():
             self._upgrade()
             while True:
                 try:
@@ -91,9 +101,28 @@ class SharedEnvironment:
                     self._broken = self._broken or isinstance(error, lmdb.PanicError)
                     raise translate(error, self.path) from error
 
+    def check_writable(self) -> None:
+        """Raise `ReadOnlyError`, with the reason, if the file can only be opened for reading."""
+        if self.readonly:
+            check_local(self.path, self.options.find_file_system(self.path))
+            raise ReadOnlyError(f"cannot write {self.path}; check the folder's permissions and how it is mounted")
+
+    @contextmanager
+    def _hold_writing(self) -> Iterator[None]:
+        """Keep other threads of this process from writing."""
+        if not self._writing.acquire(timeout=WRITE_PATIENCE_S):
+            raise LockedError(
+                f"{self.path}: another thread of this process is writing there (waited {WRITE_PATIENCE_S:g} s); "
+                "start the program again if it has stopped"
+            )
+        try:
+            yield
+        finally:
+            self._writing.release()
+
     @contextmanager
     def _hold_write_lock(self, timeout_s: float | None = None) -> Iterator[None]:
-        """Keep other processes from writing. LMDB's own lock is then free: a wait for it has no end and no name."""
+        """Keep other processes from writing."""
         if self.readonly:  # LMDB refuses
             yield
             return
@@ -141,9 +170,7 @@ class SharedEnvironment:
         while True:
             try:
                 self._gate.enter()
-                if write:
-                    self._lmdb.reader_check()  # a killed reader's slot would keep pages from reuse
-                return self._lmdb.begin(write=write)
+                return self._opened.begin_write() if write else self._opened.begin_read()
             except lmdb.Error as error:
                 self._gate.leave()
                 attempts += 1
@@ -158,9 +185,6 @@ class SharedEnvironment:
         if isinstance(error, lmdb.MapResizedError):
             self._resize(0)
             return True
-        if isinstance(error, lmdb.ReadersFullError):
-            with self._gate.alone():
-                return bool(self._lmdb.reader_check())
         if self._broken or isinstance(error, lmdb.PanicError):
             self._reopen()
             return True
@@ -171,7 +195,7 @@ class SharedEnvironment:
         self.refuse_inside("synced")
         try:
             self._gate.enter()
-            self._lmdb.sync(True)
+            self._opened.env.sync(True)
         except lmdb.Error as error:
             raise translate(error, self.path) from error
         finally:
@@ -189,7 +213,7 @@ class SharedEnvironment:
     @property
     def map_nbytes(self) -> int:
         """The size of the memory map: how far the file may grow before the map must."""
-        return int(self._lmdb.info()["map_size"])
+        return int(self._opened.env.info()["map_size"])
 
     def _grow(self, seen_nbytes: int) -> None:
         """Double the map, unless another thread has since `seen_nbytes` was read."""
@@ -204,7 +228,7 @@ class SharedEnvironment:
     def _set_map_size(self, map_nbytes: int) -> None:
         """Set the map's size; 0 adopts the size to which another process has grown the file."""
         try:
-            self._lmdb.set_mapsize(map_nbytes)
+            self._opened.env.set_mapsize(map_nbytes)
         except lmdb.Error as error:
             self._broken = True
             raise translate(error, self.path) from error
@@ -212,12 +236,13 @@ class SharedEnvironment:
     @property
     def readonly(self) -> bool:
         """Whether the files can only be opened for reading."""
-        return bool(self._lmdb.flags()["readonly"]) and not self._is_upgradable
+        return self._opened.readonly and not self._is_upgradable
 
-    @property
-    def reader_slots(self) -> int:
-        """The number of reader slots that have ever been in use at once."""
-        return int(self._lmdb.info()["num_readers"])
+    def add_path(self, path: Path) -> None:
+        """Write by way of `path` from now on if the first opener's path is read-only and this one is not."""
+        if self.readonly and path != self.path and is_writable(path, self.options):
+            with self._gate.alone():
+                self.path, self._is_upgradable = path, True
 
     def add_databases(self, names: Sequence[str]) -> None:
         """Make `names` usable in transactions, creating missing databases."""
@@ -225,7 +250,7 @@ class SharedEnvironment:
         if not missing:
             return
         self.refuse_inside("opened with more databases")
-        with self._writing:
+        with self._hold_writing():
             self._databases |= dict.fromkeys(missing)
             try:
                 self._add_databases(missing)
@@ -249,15 +274,15 @@ class SharedEnvironment:
     def _open_again(self, *, only_reading: bool) -> None:
         """Open the files again. The caller is `alone`, and holds the write lock unless `only_reading`."""
         was_readonly = self.readonly
-        self._lmdb.close()
-        self._lmdb = open_lmdb(self.path, self.options, only_reading=only_reading)
+        self._opened.close()
+        self._opened = open_lmdb(self.path, self.options, only_reading=only_reading)
         self._is_upgradable = only_reading and not was_readonly
         self._open_databases(list(self._databases))
 
     def _open_databases(self, names: Sequence[str]) -> None:
         while True:
             try:
-                self._databases |= open_databases(self._lmdb, names)
+                self._databases |= open_databases(self._opened, names)
                 return
             except (lmdb.MapFullError, lmdb.MapResizedError) as error:
                 self._set_map_size(2 * self.map_nbytes if isinstance(error, lmdb.MapFullError) else 0)
@@ -278,7 +303,7 @@ class SharedEnvironment:
 
     def close(self) -> None:
         """Close the files. The caller is `alone`."""
-        self._lmdb.close()
+        self._opened.close()
         if self._write_lock is not None:
             self._write_lock.release()
 
@@ -304,7 +329,7 @@ class SharedEnvironment:
                 "use the spawn start method"
             )
         with suppress(lmdb.Error):
-            self._lmdb.close()
+            self._opened.close()
 
 
 def find_file_id(path: Path) -> tuple[int, int] | None:

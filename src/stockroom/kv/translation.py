@@ -37,7 +37,7 @@ def _newer(path: Path, error: lmdb.Error) -> StockroomError:
 
 def _readers_full(path: Path, error: lmdb.Error) -> StockroomError:
     return LockedError(
-        f"{path}: the reader limit is reached ({error}); end some of the processes that read the repository"
+        f"{path}: the reader limit is reached ({error}); read with fewer threads of this process at once"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import TypeAlias
 
 from stockroom.digest import CommitId
 from stockroom.refs.commit import CommitRecord
+from stockroom.refs.links import FindLink
 from stockroom.refs.merge_base import list_unreached
 from stockroom.refs.store import RefStore
 
@@ -39,17 +41,17 @@ def iter_log(
 
     Leaves out everything in the history of the commits in `hidden`. `follow` chooses the parents to continue with;
     None takes all. With `line_by_line`, commits of one line of history are not mixed with those of another, as in
-    git's topological order. Reads only the commits it yields as long as history is linear. At a fork, all the rest is
-    read at once: clocks can be wrong, so only the whole graph shows which commits have children still to come.
+    git's topological order. Reads little more than the commits it yields. Clocks can be wrong, so the links of all
+    commits of later generations tell whether a commit has children still to come.
     """
     starts = [start] if isinstance(start, bytes) else list(dict.fromkeys(start))
     shallow = refs.shallow()
     chosen = list_unreached(refs, starts, hidden) if hidden else None
 
-    def list_parents(commit: CommitId, record: CommitRecord) -> list[CommitId]:
-        parents = dict.fromkeys(() if commit in shallow else record.parent_ids)
+    def list_parents(commit: CommitId, all_parents: Sequence[CommitId]) -> list[CommitId]:
+        parents = dict.fromkeys(() if commit in shallow else all_parents)
         here = [parent for parent in parents if chosen is None or parent in chosen]
-        return here if follow is None else list(follow(commit, record, here))
+        return here if follow is None else list(follow(commit, refs.get_commit(commit), here))
 
     tips = [one for one in starts if chosen is None or one in chosen]
     return islice(_walk(refs, tips, list_parents, line_by_line=line_by_line), n)
@@ -89,7 +91,8 @@ def iter_history(
             waiting += () if commit in shallow else record.parent_ids
 
 
-_ListParents: TypeAlias = Callable[[CommitId, CommitRecord], list[CommitId]]
+_ListParents: TypeAlias = Callable[[CommitId, Sequence[CommitId]], list[CommitId]]
+"""Given a commit and all its parents, returns the parents to continue with."""
 
 
 def _walk(
@@ -99,71 +102,95 @@ def _walk(
         tips = sorted(tips, key=lambda tip: (refs.get_commit(tip).time_ns, tip))
     while len(tips) == 1:
         commit, record = tips[0], refs.get_commit(tips[0])
-        tips = list_parents(commit, record)
+        tips = list_parents(commit, record.parent_ids)
         yield LoggedCommit(commit, record)
-    history, parents = _read_history(refs, tips, list_parents)
-    yield from _sort_by_line(tips, history, parents) if line_by_line else _sort(history, parents)
+    graph = _Graph(refs, tips, list_parents)
+    yield from _sort_by_line(refs, tips, graph) if line_by_line else _sort(refs, tips, graph)
 
 
-_History: TypeAlias = dict[CommitId, CommitRecord]
-_Parents: TypeAlias = dict[CommitId, list[CommitId]]
+class _Graph:
+    """The part of the history that has been looked at: everything of the later generations, from the tips down."""
+
+    def __init__(self, refs: RefStore, tips: Sequence[CommitId], list_parents: _ListParents) -> None:
+        self._refs = refs
+        self._list_parents = list_parents
+        self._waiting: list[tuple[int, CommitId]] = []
+        self._met = set(tips)
+        self._parents: dict[CommitId, list[CommitId]] = {}
+        self._children: Counter[CommitId] = Counter()  # those looked at and not taken
+        for tip in tips:
+            refs.view_links(lambda find, tip=tip: self._wait(find, tip))  # type: ignore[misc]
+
+    def has_children(self, commit: CommitId) -> bool:
+        """Return whether children of a commit are still to be taken."""
+        self._refs.view_links(lambda find: self._look_above(find, commit))
+        return self._children[commit] > 0
+
+    def take(self, commit: CommitId) -> list[CommitId]:
+        """Take a commit, and return its parents on the walk."""
+        self._refs.view_links(lambda find: self._look_at(find, commit))
+        self._children.subtract(self._parents[commit])
+        return self._parents[commit]
+
+    def _look_above(self, find: FindLink, commit: CommitId) -> None:
+        generation = find(commit)[0]
+        while self._waiting and -self._waiting[0][0] > generation:
+            self._look_at(find, heapq.heappop(self._waiting)[1])
+
+    def _look_at(self, find: FindLink, commit: CommitId) -> None:
+        if commit in self._parents:
+            return
+        parents = self._parents[commit] = self._list_parents(commit, find(commit)[1])
+        self._children.update(parents)
+        for parent in parents:
+            if parent not in self._met:
+                self._met.add(parent)
+                self._wait(find, parent)
+
+    def _wait(self, find: FindLink, commit: CommitId) -> None:
+        heapq.heappush(self._waiting, (-find(commit)[0], commit))
 
 
-def _read_history(refs: RefStore, starts: list[CommitId], list_parents: _ListParents) -> tuple[_History, _Parents]:
-    """Return every commit on the walk from `starts`, and the parents it continues with, by id."""
-    history: _History = {}
-    parents: _Parents = {}
-    level = starts
-    while level:
-        history.update(zip(level, refs.get_commits(level), strict=True))
-        parents.update((commit, list_parents(commit, history[commit])) for commit in level)
-        below = dict.fromkeys(parent for commit in level for parent in parents[commit])
-        level = [parent for parent in below if parent not in history]
-    return history, parents
+def _sort(refs: RefStore, tips: Sequence[CommitId], graph: _Graph) -> Iterator[LoggedCommit]:
+    """Yield children before parents; among commits with no children to come, the newest, then the greatest id.
+
+    A commit that still has children is dropped, as the last of them brings it back.
+    """
+    candidates = [_Candidate(refs.get_commit(tip), tip) for tip in tips]
+    heapq.heapify(candidates)
+    here = set(tips)
+    while candidates:
+        candidate = heapq.heappop(candidates)
+        here.remove(candidate.commit_id)
+        if graph.has_children(candidate.commit_id):
+            continue
+        yield LoggedCommit(candidate.commit_id, candidate.record)
+        for parent in graph.take(candidate.commit_id):
+            if parent not in here:
+                here.add(parent)
+                heapq.heappush(candidates, _Candidate(refs.get_commit(parent), parent))
 
 
-def _sort(history: _History, parents: _Parents) -> Iterator[LoggedCommit]:
-    """Yield children before parents; among commits with no children to come, the newest, then the greatest id."""
-    children = _count_children(history, parents)
-    ready = [_Candidate(history[c].time_ns, c) for c, count in children.items() if not count]
-    heapq.heapify(ready)
-    while ready:
-        commit_id = heapq.heappop(ready).commit_id
-        yield LoggedCommit(commit_id, history[commit_id])
-        for parent in parents[commit_id]:
-            children[parent] -= 1
-            if not children[parent]:
-                heapq.heappush(ready, _Candidate(history[parent].time_ns, parent))
-
-
-def _sort_by_line(tips: list[CommitId], history: _History, parents: _Parents) -> Iterator[LoggedCommit]:
+def _sort_by_line(refs: RefStore, tips: Sequence[CommitId], graph: _Graph) -> Iterator[LoggedCommit]:
     """Yield children before parents; after a commit its last parent that has no other children to come.
 
-    Begins with the last of the tips.
+    Begins with the last of the tips. Only the last entry of a commit counts: it follows the last of its children.
     """
-    children = _count_children(history, parents)
-    ready = [tip for tip in tips if not children[tip]]
-    while ready:
-        commit_id = ready.pop()
-        yield LoggedCommit(commit_id, history[commit_id])
-        for parent in parents[commit_id]:
-            children[parent] -= 1
-            if not children[parent]:
-                ready.append(parent)
-
-
-def _count_children(history: _History, parents: _Parents) -> dict[CommitId, int]:
-    children = dict.fromkeys(history, 0)
-    for above in parents.values():
-        for parent in above:
-            children[parent] += 1
-    return children
+    entries = dict.fromkeys(tips)
+    while entries:
+        commit_id, _ = entries.popitem()
+        if graph.has_children(commit_id):
+            continue
+        yield LoggedCommit(commit_id, refs.get_commit(commit_id))
+        for parent in graph.take(commit_id):
+            entries.pop(parent, None)
+            entries[parent] = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    time_ns: int
+    record: CommitRecord
     commit_id: CommitId
 
     def __lt__(self, other: _Candidate) -> bool:
-        return (self.time_ns, self.commit_id) > (other.time_ns, other.commit_id)
+        return (self.record.time_ns, self.commit_id) > (other.record.time_ns, other.commit_id)

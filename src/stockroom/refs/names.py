@@ -94,6 +94,27 @@ def find_colliding(name: str, existing: Iterable[str]) -> str | None:
     return next((other for other in existing if other != name and fold_name(other) == folded), None)
 
 
+class FoldedNames:
+    """Names by the form in which they are equal that collide: a look-up costs the same however many there are."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names: dict[str, set[str]] = {}
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> None:
+        """Add a name."""
+        self._names.setdefault(fold_name(name), set()).add(name)
+
+    def discard(self, name: str) -> None:
+        """Remove a name, if it is here."""
+        self._names.get(fold_name(name), set()).discard(name)
+
+    def find_colliding(self, name: str) -> str | None:
+        """Return another name that collides with `name`, or None."""
+        return next((other for other in self._names.get(fold_name(name), ()) if other != name), None)
+
+
 def fold_name(name: str) -> str:
     """Return the form in which names are equal that collide."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -30,6 +30,8 @@ _HEADER: Final = struct.Struct("<BI")
 _RAW: Final = 0
 _ZSTD: Final = 1
 _ZSTD_LEVEL: Final = 1
+_MIN_ZSTD_NBYTES: Final = 64
+"""Shorter objects, such as the record of a number, are stored raw: a zstd frame would not save space."""
 _malformed = partial(malformed, advice="run `stock fsck` to list the damage")
 
 T = TypeVar("T")
@@ -159,9 +161,16 @@ class ObjectStore:
             yield from map(ObjectDigest, batch)
             start = batch[-1] + b"\0"
 
-    def verify_object(self, digest: ObjectDigest) -> None:
-        """Raise `CorruptionError` unless the object on disk matches its digest."""
-        decode_object(self._env.view(lambda txn: txn.get(DATABASE, digest)), digest)
+    def list_damaged(self, digests: Sequence[ObjectDigest]) -> list[tuple[ObjectDigest, CorruptionError]]:
+        """Return those of some objects on disk that do not match their digests, and why; read in one transaction."""
+        values = self._env.view(lambda txn: [txn.get(DATABASE, digest) for digest in digests])
+        damaged = []
+        for digest, value in zip(digests, values, strict=True):
+            try:
+                decode_object(value, digest)
+            except CorruptionError as error:
+                damaged.append((digest, error))
+        return damaged
 
 
 class VanishedError(Exception):
@@ -193,6 +202,8 @@ def _is_kept(txn: ReadTxn, digest: ObjectDigest) -> bool:
 
 def encode_object(data: bytes) -> bytes:
     """Return the database value of canonical bytes: compressed if that saves space."""
+    if len(data) < _MIN_ZSTD_NBYTES:
+        return _HEADER.pack(_RAW, len(data)) + data
     from numcodecs import zstd  # here for start-up time
 
     compressed: bytes = zstd.compress(data, _ZSTD_LEVEL)
@@ -235,12 +246,13 @@ def _decompress(payload: bytes, nbytes: int, where: str) -> bytes:
 
     if read_zstd_nbytes(payload[:18]) != nbytes:  # before allocating anything
         raise _malformed(where, f"a zstd frame of {nbytes} bytes", "another size")
-    data = bytearray(nbytes)
     try:
-        zstd.decompress(payload, data)
+        data: bytes = zstd.decompress(payload)
     except (RuntimeError, ValueError) as error:
         raise _malformed(where, f"a zstd frame of {nbytes} bytes", str(error)) from error
-    return bytes(data)
+    if len(data) != nbytes:
+        raise _malformed(where, f"a zstd frame of {nbytes} bytes", f"one of {len(data)}")
+    return data
 
 
 def _take_keys(txn: ReadTxn, start: bytes, *, n: int) -> list[bytes]:

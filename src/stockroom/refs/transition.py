@@ -17,7 +17,7 @@ from stockroom.refs.commit import CommitRecord, decode_commit
 from stockroom.refs.dropped import DATABASE as DROPPED
 from stockroom.refs.dropped import keep_stage
 from stockroom.refs.links import put_link, rebuild_links
-from stockroom.refs.names import check_collision, check_name
+from stockroom.refs.names import FoldedNames, check_collision, check_name
 from stockroom.refs.objects import DATABASE as OBJECTS
 from stockroom.refs.objects import write_objects
 from stockroom.refs.operations import DATABASE as OPERATIONS
@@ -45,8 +45,9 @@ def apply_change(
     for commit_id, record in records.items():
         _add_commit(txn, commit_id, record)
     _change_depth(txn, change, records)
+    names: dict[str, FoldedNames] = {}
     for move in change.moves:
-        _move_ref(txn, move)
+        _move_ref(txn, move, names)
     _set_stages(txn, change.stages)
     ends = [*((str(move.ref), move.old, move.new) for move in change.moves), *_move_stages(txn, change)]
     return sizes, _log(txn, change, ends, time_ns=time_ns)
@@ -72,12 +73,16 @@ def _change_depth(txn: WriteTxn, change: RefChange, records: Mapping[CommitId, C
         rebuild_links(txn)
 
 
-def _move_ref(txn: WriteTxn, move: RefMove) -> None:
+def _move_ref(txn: WriteTxn, move: RefMove, names: dict[str, FoldedNames]) -> None:
+    """Move a ref; `names` has those of a database from its first new ref on."""
     kind, name = move.ref
     db = DATABASE_OF_KIND[kind]
     if move.old is None:
         check_name(kind, name)
-        check_collision(kind, name, (key.decode() for key, _ in txn.iterate(db)))
+        if db not in names:
+            names[db] = FoldedNames(key.decode() for key, _ in txn.iterate(db))
+        other = names[db].find_colliding(name)
+        check_collision(kind, name, () if other is None else (other,))
     key = name.encode()
     found = txn.get(db, key)
     if found != move.old:
@@ -89,6 +94,8 @@ def _move_ref(txn: WriteTxn, move: RefMove) -> None:
     else:
         _require(txn, "commits", move.new, what=f"the new commit of {kind} {name!r}")
         txn.put(db, key, move.new)
+    if db in names:
+        (names[db].discard if move.new is None else names[db].add)(name)
 
 
 def _set_stages(txn: WriteTxn, stages: Mapping[str, Stage | None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -88,32 +88,37 @@ def list_new_commits(
     is_known = dict.fromkeys(tips, False) | dict.fromkeys(known, True)
     found: dict[CommitId, tuple[CommitId, ...]] = {}
     waiting: list[tuple[int, CommitId]] = []
+    fresh: set[CommitId] = set()  # those that are waiting and not known
 
     def visit(commit: CommitId) -> None:
         record = refs.get_commit(commit)
         found[commit] = () if commit in shallow else record.parent_ids
         heapq.heappush(waiting, (-record.time_ns, commit))
+        if not is_known[commit]:
+            fresh.add(commit)
 
     for commit in is_known:
         visit(commit)
-    while any(not is_known[commit] for _, commit in waiting):
+    while fresh:
         _, commit = heapq.heappop(waiting)
+        fresh.discard(commit)
         for parent in found[commit]:
             if parent not in found:
                 is_known[parent] = is_known[commit]
                 visit(parent)
             elif is_known[commit] and not is_known[parent]:
-                _spread_known(parent, found, is_known)
+                fresh.difference_update(_spread_known(parent, found, is_known))
     new = {commit: parents for commit, parents in found.items() if not is_known[commit]}
     return {commit: next(iter(new[commit]), None) for commit in sort_parents_first(new)}
 
 
 def _spread_known(
     start: CommitId, found: Mapping[CommitId, tuple[CommitId, ...]], is_known: dict[CommitId, bool]
-) -> None:
-    """Mark as known a commit that was taken for new, and all such commits behind it."""
+) -> Iterator[CommitId]:
+    """Mark as known a commit that was taken for new, and all such commits behind it; yield them."""
     waiting = [start]
     while waiting:
         commit = waiting.pop()
         is_known[commit] = True
+        yield commit
         waiting += [parent for parent in found.get(commit, ()) if not is_known.get(parent, True)]

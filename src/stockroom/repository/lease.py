@@ -39,7 +39,7 @@ def acquire_lease(path: Path, *, timeout_s: float) -> FileLock:
     lock = FileLock(path)
     try:
         if not lock.wait(timeout_s) and (_read_holder(lock) or not lock.wait(_NAMING_S)):
-            raise _describe_holder(_read_holder(lock), timeout_s)
+            raise _describe_holder(lock, timeout_s)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         holder = Holder(os.getpid(), os.uname().nodename, now, _name_program())
         lock.write_note(msgspec.json.encode(holder))
@@ -63,11 +63,12 @@ def _read_holder(lock: FileLock) -> Holder | None:
         return None
 
 
-def _describe_holder(holder: Holder | None, timeout_s: float) -> LockedError:
+def _describe_holder(lock: FileLock, timeout_s: float) -> LockedError:
+    holder = _read_holder(lock)
     if holder is None:
-        return LockedError(f"another writer holds the stage (waited {timeout_s:g} s); try again when it finishes")
+        return lock.make_busy_error("another writer holds the stage; try again when it finishes", timeout_s)
     waited = f"has been writing since {holder.since} (waited {timeout_s:g} s)"
-    if (holder.pid, holder.host) == (os.getpid(), os.uname().nodename):
+    if lock.is_taken_here:  # not by the process id: containers repeat it
         message = (
             f"this process itself {waited}: another of its handles holds the stage; close that one, or end its block"
         )

@@ -199,9 +199,14 @@ def _is_barely_initialized(paths: RepositoryPaths) -> bool:
 
 
 def prepare_repository(paths: RepositoryPaths) -> None:
-    """Create the folders of a repository; it is not a repository before `complete_repository`."""
-    from stockroom.store.tensor_store import TensorStore  # here for start-up time
+    """Create the folders of a repository; it is not a repository before `complete_repository`.
 
+    Raises `ReadOnlyError`, and creates nothing, on a network file system.
+    """
+    from stockroom.kv.file_system import check_local, find_file_system  # here for start-up time
+    from stockroom.store.tensor_store import TensorStore
+
+    check_local(paths.folder, find_file_system(paths.folder))
     make_own_folder(paths)
     make_folder(paths.refs)
     TensorStore(paths.folder).close()  # creates its folders

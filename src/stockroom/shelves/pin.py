@@ -131,10 +131,10 @@ class Shelf(Mapping[str, V]):
             yield name
 
     def __len__(self) -> int:
-        return len(self._pin.list_names(self._shelf))
+        return self._pin.source.count_names(self._shelf)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._pin.content.find_digest(name_path(self._shelf, name)) is not None
+        return isinstance(name, str) and self._pin.source.has_path(name_path(self._shelf, name))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(as_line, self))})"

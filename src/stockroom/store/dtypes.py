@@ -6,7 +6,7 @@ Dates and durations are stored as int64 counts, so every Zarr reader can open th
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -64,6 +64,7 @@ def parse_dtype(name: str) -> DType:
     return _check_kept(dtype)
 
 
+@lru_cache(256)  # numpy works out the name of a dtype again at each use
 def format_dtype(dtype: DType) -> str:
     """Return the schema name of `dtype`, in any byte order; raises `SchemaError` if we do not store it."""
     name: str = dtype.name

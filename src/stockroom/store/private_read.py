@@ -1,27 +1,22 @@
 """Reads whole tensors into private memory: mapped copy-on-write if they are raw and contiguous in one pack.
 
 A mapped tensor costs no copy, and no memory until it is read. Writing to it changes private pages only, never the pack.
-
-`mmap.mmap` keeps a file descriptor open for every map (until Python 3.13 made that optional), and a model of 10,000
-tensors needs more maps than a process may have open files. So this calls the system's `mmap` directly.
 """
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-import mmap
 import os
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.index.chunk_search import iter_by_pack
+from stockroom.store.index.location_table import ROW_BITS
+from stockroom.store.pack.file_map import map_private
 from stockroom.store.pack.pack import Pack
 from stockroom.store.tensor_store import TensorStore
 
@@ -32,7 +27,6 @@ _GAP: Final = 1 << 20
 """Tensors of one pack are mapped together if no gap between them is larger."""
 
 _IN_PARTS: Final = -1
-_FAILED: Final = ctypes.c_void_p(-1).value
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,14 +100,11 @@ def read_located(tensors: TensorStore, located: Sequence[LocatedTensor]) -> list
 
 def _get_offsets(tensors: TensorStore, locations: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Return the offset of each chunk in its pack's shard; -1 if the pack is encoded."""
-    numbers = locations >> ROW_BITS
-    rows = (locations & ROW_MASK).astype(np.int64)
     offsets = np.full(len(locations), _IN_PARTS, np.int64)
-    for number in np.unique(numbers).tolist():
+    for number, rows, where in iter_by_pack(locations):
         pack = tensors.cache.get(number)
         if pack.is_raw:
-            mine = numbers == number
-            offsets[mine] = pack.get_offsets(rows[mine])
+            offsets[where] = pack.get_offsets(rows)
     return offsets
 
 
@@ -183,30 +174,3 @@ def _map_part(pack: Pack, offset: int, nbytes: int) -> NDArray[np.uint8] | None:
         return map_private(fd, offset, nbytes)
     finally:
         os.close(fd)
-
-
-def map_private(fd: int, offset: int, nbytes: int) -> NDArray[np.uint8] | None:
-    """Map `nbytes` of a file from `offset` on, privately and writable; None if the system has no more maps.
-
-    The map ends with the last array on it. It must lie within the file.
-    """
-    page = offset // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
-    length = offset + nbytes - page
-    library = _load_library()
-    protection = mmap.PROT_READ | mmap.PROT_WRITE
-    address = library.mmap(None, length, protection, mmap.MAP_PRIVATE, fd, page)
-    if address == _FAILED:  # the limit on maps is reached: the caller copies instead
-        return None
-    memory = (ctypes.c_uint8 * length).from_address(address)
-    weakref.finalize(memory, library.munmap, address, length).atexit = False
-    mapped: NDArray[np.uint8] = np.frombuffer(memory, np.uint8)  # type: ignore[call-overload]  # numpy's stubs: no buffer
-    return mapped[offset - page :]
-
-
-@cache
-def _load_library() -> Any:
-    library = ctypes.CDLL(None, use_errno=True)
-    library.mmap.restype = ctypes.c_void_p
-    library.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
-    library.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-    return library

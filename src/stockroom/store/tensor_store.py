@@ -20,13 +20,16 @@ from stockroom.store.index.catalog import Catalog
 from stockroom.store.index.chunk_search import NOWHERE, ChunkSearch, Explain, iter_by_pack
 from stockroom.store.index.location_index import LocationIndex
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.index.shared_vectors import open_shared_vector
 from stockroom.store.index.unregistered import list_unregistered
 from stockroom.store.pack.layout import SHARD_NAME, locate_pack
 from stockroom.store.pack.manifest import Manifest
+from stockroom.store.pack.map_budget import BUDGET
 from stockroom.store.pack.pack import Pack, StalePackError, raise_absent
 from stockroom.store.pack.pack_cache import GatherPlan, OpenPacks, PackCache
 from stockroom.store.pack.pack_lock import lock_packs
 from stockroom.store.pack.presence import PRESENCE_NAME
+from stockroom.store.pack.window import copy_rows
 
 T = TypeVar("T")
 _MOVES_AT_MOST = 10
@@ -45,6 +48,7 @@ class TensorStore:
         for directory in (self.packs_directory, self.tmp_directory, root / "index"):
             if not directory.is_dir():  # checked first: the folder may be read-only
                 make_folder(directory)
+        self._vectors_directory = root / "vectors"
         self.catalog = Catalog(root / "catalog")
         self.index = LocationIndex(root / "index", self.catalog, self.packs_directory)
         self.cache = PackCache(
@@ -100,6 +104,13 @@ class TensorStore:
             self._search.check_lengths(digests, locations, row_nbytes)
         return locations
 
+    def share_vector(self, depends_on: bytes, nbytes: int) -> NDArray[np.uint8] | None:
+        """Return zeros `(nbytes,)` that all processes of this user fill, as far as they have; None if impossible."""
+        identity = self.catalog.read_identity()
+        if identity is None:
+            return None
+        return open_shared_vector(self._vectors_directory, b"%s %s" % (depends_on, identity), nbytes)
+
     def gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> NDArray[np.uint8]:
         """Return a copy of chunks of one length, located by `locate`, as `(n, row_nbytes)`.
 
@@ -107,27 +118,22 @@ class TensorStore:
         """
         numbers = (locations >> ROW_BITS).view(np.int64)
         opened = self.cache.opened
-        starts = opened.addresses[numbers] if _covers(opened, numbers) else np.zeros(len(numbers), np.int64)
-        if len(starts) and starts.min() > 0:
-            rows = (locations & ROW_MASK).view(np.int64)
-            return opened.gather(starts + rows * row_nbytes, row_nbytes)
-        return self._gather_groups(numbers, locations, row_nbytes)
+        starts = opened.find_starts(numbers)
+        if starts is None:
+            del opened  # so that packs can make room
+            return self._gather_groups(numbers, locations, row_nbytes)
+        opened.used[numbers] = BUDGET.clock
+        return copy_rows(starts + (locations & ROW_MASK).view(np.int64) * row_nbytes, row_nbytes)
 
-    def plan_gather(self, locations: NDArray[np.uint64], row_nbytes: int) -> GatherPlan | None:
-        """Return a plan to gather any of these chunks, or None if not all can be read directly from open packs."""
-        numbers = (locations >> ROW_BITS).view(np.int64)
-        unique = np.unique(numbers).tolist()
-        if not 0 < len(unique) <= self.cache.limit:
-            return None
-        opened = self.cache.open_packs(unique)
-        for number in unique:
-            if opened.addresses[number] <= 0 and opened.packs[number].presence is None:
-                opened.get_address(number)
-        starts = opened.addresses[numbers]
-        if starts.min() <= 0:
-            return None
-        rows = (locations & ROW_MASK).view(np.int64)
-        return GatherPlan(opened, starts + rows * row_nbytes, row_nbytes)
+    def plan_gather(
+        self, locations: NDArray[np.uint64], row_nbytes: int, *, among: NDArray[np.int64]
+    ) -> GatherPlan | None:
+        """Return a plan to gather any of these chunks, all in the packs `among`; None unless all of them are open.
+
+        A partial or encoded pack allows no plan. Opens no pack.
+        """
+        numbers, rows = (locations >> ROW_BITS).view(np.int64), (locations & ROW_MASK).view(np.int64)
+        return self.cache.plan_gather(numbers, rows, row_nbytes, among=among)
 
     def iter_packs(self) -> Iterator[Pack]:
         """Yield every pack, opened for this iteration only."""
@@ -171,10 +177,6 @@ class TensorStore:
             locations[is_left] = self.locate(digests[is_left])
         return locations
 
-    def list_partial(self, locations: NDArray[np.uint64]) -> list[Pack]:
-        """Return the packs of these chunks that are not entirely present."""
-        return [pack for pack, _, _ in self._iter_packs(locations) if pack.presence is not None]
-
     def read(self, location: int) -> bytearray:
         """Return a copy of the raw bytes of one chunk."""
         pack, row = self._open_row(location)
@@ -192,7 +194,7 @@ class TensorStore:
     def view_rows(self, number: int) -> NDArray[np.uint8] | None:
         """Return a view of a pack's rows, read-only `(rows, row_nbytes)`; None unless it is raw, uniform and whole."""
         pack = self.cache.get(number)
-        if not (pack.is_mapped and pack.is_raw) or pack.layout.is_ragged or pack.presence is not None:
+        if not (pack.is_raw and pack.is_mapped) or pack.layout.is_ragged or pack.presence is not None:
             return None
         row_nbytes = pack.layout.unit_nbytes
         return pack.mapping[: pack.rows * row_nbytes].reshape(pack.rows, row_nbytes)
@@ -223,9 +225,7 @@ class TensorStore:
     def _mask_present(self, locations: NDArray[np.uint64]) -> NDArray[np.bool_]:
         present = np.zeros(len(locations), bool)
         for pack, rows, where in self._iter_packs(locations):
-            absent = pack.list_absent(rows)
-            units = [pack.list_units(rows[i : i + 1]) for i in range(len(rows))] if len(absent) else []
-            present[where] = [not np.isin(unit, absent).any() for unit in units] if len(absent) else True
+            present[where] = ~pack.mask_absent(rows)
         return present
 
     def ensure_present(self, digests: NDArray[np.uint8]) -> None:
@@ -245,7 +245,14 @@ class TensorStore:
 
     def is_partial(self) -> bool:
         """Return whether any pack here has a presence map; a pack without one is whole."""
-        return next(self.packs_directory.glob(f"[0-9a-f][0-9a-f]/*/{PRESENCE_NAME}"), None) is not None
+        with suppress(OSError):  # a folder that cannot be read has no pack to fetch
+            return any(
+                os.access(f"{pack.path}/{PRESENCE_NAME}", os.F_OK)  # no Path: there may be very many packs
+                for parent in os.scandir(self.packs_directory)
+                if parent.is_dir()
+                for pack in os.scandir(parent.path)
+            )
+        return False
 
     def list_absent(self, digests: NDArray[np.uint8]) -> list[tuple[PackDigest, NDArray[np.int64]]]:
         """Return the absent units of packs that these chunks need."""
@@ -265,6 +272,7 @@ class TensorStore:
         with lock_packs(self.packs_directory, alone=False):
             here = [(digest, manifest) for digest, manifest in packs if self._is_in_place(digest)]
             self.index.register(here, may_join=may_join)
+        self.index.merge_due()
         registered = {digest for digest, _ in here}
         for digest, manifest in packs:
             if digest not in registered and not self.contains(manifest.digests).all():
@@ -297,14 +305,15 @@ class TensorStore:
     def _gather_groups(
         self, numbers: NDArray[np.int64], locations: NDArray[np.uint64], row_nbytes: int
     ) -> NDArray[np.uint8]:
-        """Gather, opening packs that are not open, as many at a time as file handles allow."""
+        """Gather, opening packs that are not open, as many at a time as may be."""
         out = np.empty((len(locations), row_nbytes), np.uint8)
-        unique = np.unique(numbers).tolist()
-        for start in range(0, len(unique), self.cache.limit):
-            group = unique[start : start + self.cache.limit]
-            opened = self.cache.open_packs(group)
-            where = np.arange(len(numbers)) if len(group) == len(unique) else np.flatnonzero(np.isin(numbers, group))
-            self._gather_open(opened, numbers[where], locations[where], out, where)
+        order = np.argsort(numbers, kind="stable")
+        unique, starts = np.unique(numbers[order], return_index=True)
+        for first in range(0, len(unique), self.cache.limit):
+            group = unique[first : first + self.cache.limit]
+            opened = self.cache.open_packs(group.tolist())
+            stop = starts[first + len(group)] if first + len(group) < len(unique) else len(order)
+            self._gather_open(opened, numbers, locations, out, order[starts[first] : stop])
         return out
 
     def _gather_open(
@@ -315,25 +324,25 @@ class TensorStore:
         out: NDArray[np.uint8],
         where: NDArray[np.int64],
     ) -> None:
-        rows = (locations & ROW_MASK).astype(np.int64)
-        starts = opened.addresses[numbers]
+        """Gather the chunks at the positions `where` into `out`, from packs that are all open."""
+        row_nbytes = out.shape[1]
+        starts = opened.starts[numbers[where]]
+        rows = (locations[where] & ROW_MASK).view(np.int64)
         others = np.flatnonzero(starts <= 0)
-        mine = {int(number): others[numbers[others] == number] for number in np.unique(numbers[others])}
-        self._ensure_present([(opened.packs[number], rows[which]) for number, which in mine.items()])
-        for number, which in mine.items():
-            starts[which] = opened.get_address(number)
+        mine = [(number, some, others[at]) for number, some, at in iter_by_pack(locations[where[others]])]
+        self._ensure_present([(opened.packs[number], some) for number, some, _ in mine])
+        for number, some, at in mine:
+            starts[at] = opened.open_partial(number)
+            if starts[at[0]] <= 0:
+                read = opened.packs[number].read_rows(some.tolist())
+                for position, data in zip(where[at].tolist(), read, strict=True):
+                    out[position] = np.frombuffer(data, np.uint8)
         direct = np.flatnonzero(starts > 0)
         if len(direct):
-            row_nbytes = out.shape[1]
-            out[where[direct]] = opened.gather(starts[direct] + rows[direct] * row_nbytes, row_nbytes)
-        for number, which in mine.items():
-            if not starts[which[0]]:
-                read = opened.packs[number].read_rows(rows[which].tolist())
-                for position, data in zip(where[which].tolist(), read, strict=True):
-                    out[position] = np.frombuffer(data, np.uint8)
+            out[where[direct]] = copy_rows(starts[direct] + rows[direct] * row_nbytes, row_nbytes)
 
     def _ensure_all_present(self, locations: NDArray[np.uint64]) -> None:
-        """Fetch the absent units of these chunks in one request, or in as few as the limit on open files allows."""
+        """Fetch the absent units of these chunks in one request, or in as few as the limit on open packs allows."""
         for partial in self._group_partial(locations):
             self._ensure_present(partial)
 
@@ -376,7 +385,3 @@ class TensorStore:
 def _list_absent(needed: Sequence[tuple[Pack, NDArray[np.int64]]]) -> list[tuple[Pack, NDArray[np.int64]]]:
     absent = [(pack, pack.list_absent(rows)) for pack, rows in needed if pack.presence is not None]
     return [(pack, units) for pack, units in absent if len(units)]
-
-
-def _covers(opened: OpenPacks, numbers: NDArray[np.int64]) -> bool:
-    return len(numbers) > 0 and int(numbers.max()) < len(opened.addresses)

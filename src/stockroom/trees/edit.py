@@ -55,11 +55,21 @@ def edit_root(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest | None:
 
     Deleting a missing key changes nothing, nor does putting the value that a key has.
     """
+    if not len(top):
+        return _build_first(nodes, top.format, edits)
     for level in range(top.level + 1):
         edits = _edit_level(nodes, top, edits, level=level)
         if not len(edits):
             return None
     return _build_root_above(nodes, top, edits)
+
+
+def _build_first(nodes: NodeCache, tree_format: TreeFormat, edits: Edits) -> ObjectDigest | None:
+    """Write the tree of the edits of an empty tree; returns its root's digest, or None if nothing is put."""
+    put = np.flatnonzero(~edits.is_delete)
+    if not len(put):
+        return None
+    return build_root(nodes, tree_format, keys=edits.keys.take(put), values=edits.values[put])
 
 
 def _build_root_above(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest:

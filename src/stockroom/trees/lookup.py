@@ -39,6 +39,18 @@ def find_leaf(nodes: NodeCache, node: Node, key: Key) -> tuple[Node, int, int] |
     return node, row, below
 
 
+def count_below(nodes: NodeCache, node: Node, key: Key) -> int:
+    """Return the number of keys under `node` that are below `key`."""
+    below = 0
+    while node.level:
+        index = node.keys.find(key)
+        if index == len(node):
+            return below + node.count
+        below += node.child_ends_list[index - 1] if index else 0
+        node = nodes.read_child(node, index)
+    return below + node.keys.find(key)
+
+
 def get_leaf_at(nodes: NodeCache, node: Node, position: int) -> tuple[Node, int]:
     """Return the leaf with the key at `position`, 0 up to the tree's count, and its row there."""
     while node.level:

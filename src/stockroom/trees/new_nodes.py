@@ -16,6 +16,9 @@ from stockroom.trees.node import Node, decode_node
 from stockroom.trees.tree import Tree
 
 _NODES_AT_ONCE = 256
+_VALUES_AT_ONCE = 1 << 16
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,10 +29,11 @@ class NewNodes:
     values: NDArray[np.uint8]
 
 
-def iter_new_nodes(tree: Tree, base: Tree | None) -> Iterator[NewNodes]:
+def iter_new_nodes(tree: Tree, base: Tree | None, *, with_values: bool = True) -> Iterator[NewNodes]:
     """Yield the nodes of `tree` that `base` lacks (all, if None), from the root down, in batches.
 
-    A node that `base` has in another place may be included: that is rare, and harmless.
+    Without values no leaf is read, unless it is a root. A node that `base` has in another place may be included: that
+    is rare, and harmless.
     """
     new, old = [tree.root], [] if base is None else [base.root]
     level = _read_level(tree, new)
@@ -37,8 +41,8 @@ def iter_new_nodes(tree: Tree, base: Tree | None) -> Iterator[NewNodes]:
     while level >= 0:
         while base is not None and old_level > level:
             old, old_level = _list_children(base, old), old_level - 1
-        known = set(old) if old_level == level else set()
-        replaced = [digest for digest in old if digest not in set(new)] if old_level == level else []
+        known, wanted = (set(old), set(new)) if old_level == level else (set(), set())
+        replaced = [digest for digest in old if digest not in wanted] if old_level == level else []
         fresh = [digest for digest in new if digest not in known]
         if level:
             if fresh:
@@ -47,10 +51,11 @@ def iter_new_nodes(tree: Tree, base: Tree | None) -> Iterator[NewNodes]:
             if base is not None and old_level > level:
                 old, old_level = _list_children(base, replaced), old_level - 1
             continue
-        before = None if base is None else _join_values(base, replaced)
+        before = _ValueSet(_join_values(base, replaced)) if base is not None and with_values else None
         for start in range(0, len(fresh), _NODES_AT_ONCE):
             some = fresh[start : start + _NODES_AT_ONCE]
-            yield NewNodes(some, _subtract(_join_values(tree, some), before))
+            values = _join_values(tree, some if with_values else ())
+            yield NewNodes(some, values if before is None else values[~before.contains(values)])
         return
 
 
@@ -76,11 +81,36 @@ def _no_values(tree: Tree) -> NDArray[np.uint8]:
     return np.empty((0, tree.format.value_width), np.uint8)
 
 
-def _subtract(values: NDArray[np.uint8], before: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """Return the values that are not among `before`."""
-    width = values.shape[1]
-    if before is None or not len(before) or not len(values) or before.shape[1] != width or not width:
-        return values
-    mine = np.ascontiguousarray(values).view(f"V{width}").ravel()
-    seen = set(np.ascontiguousarray(before).view(f"V{width}").ravel().tolist())
-    return values[[value not in seen for value in mine.tolist()]]
+class _ValueSet:
+    """Values of one width, sorted by fingerprint. Two values of one fingerprint, which is rare, may hide each other."""
+
+    def __init__(self, values: NDArray[np.uint8]) -> None:
+        prints = _fingerprint(values)
+        self._order = prints.argsort()
+        self._prints = prints[self._order]
+        self._values = values
+
+    def contains(self, values: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Return whether each value is in the set, as `(n,)`; False in the rare case that another hides it."""
+        if not len(self._values) or values.shape[1] != self._values.shape[1] or not values.shape[1]:
+            return np.zeros(len(values), np.bool_)
+        prints = _fingerprint(values)
+        order = prints.argsort()  # a search in order stays in the processor's cache
+        at = np.minimum(self._prints.searchsorted(prints[order]), len(self._prints) - 1)
+        is_likely = self._prints[at] == prints[order]
+        likely = order[is_likely]
+        is_here = np.zeros(len(values), np.bool_)
+        is_here[likely] = (self._values[self._order[at[is_likely]]] == values[likely]).all(axis=1)
+        return is_here
+
+
+def _fingerprint(values: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return 64 bits for each value `(n,)`: the sum of its words, each times an odd number of its place."""
+    prints = np.zeros(len(values), np.uint64)
+    for start in range(0, len(values), _VALUES_AT_ONCE):
+        some = values[start : start + _VALUES_AT_ONCE]
+        words = np.zeros((len(some), -(-values.shape[1] // 8)), "<u8")
+        words.view(np.uint8)[:, : values.shape[1]] = some
+        for place in range(words.shape[1]):
+            prints[start : start + len(some)] += words[:, place] * np.uint64((place + 1) * _GOLDEN & _MASK | 1)
+    return prints

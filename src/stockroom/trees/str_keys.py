@@ -136,8 +136,11 @@ def decode_str_keys(data: bytes, *, offset: int, count: int) -> tuple[StrKeys, i
 
 
 def _check_ends(ends: NDArray[np.int64], available: int) -> None:
-    lengths = np.diff(ends, prepend=0)
-    if len(ends) and (lengths.min() < 0 or lengths.max() > MAX_KEY_NBYTES or ends[-1] > available):
+    if not len(ends):
+        return
+    lengths = ends.copy()
+    lengths[1:] -= ends[:-1]
+    if lengths.min() < 0 or lengths.max() > MAX_KEY_NBYTES or ends[-1] > available:
         raise MalformedRecordError(f"node: key offsets do not ascend within {available} bytes of text")
 
 

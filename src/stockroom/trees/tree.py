@@ -14,7 +14,7 @@ from stockroom.trees.directory import LeafDirectory, read_directory
 from stockroom.trees.edit import edit_root, make_edits
 from stockroom.trees.format import TreeFormat
 from stockroom.trees.keys import Key, KeysLike
-from stockroom.trees.lookup import find_leaf, get_leaf_at, iter_hits
+from stockroom.trees.lookup import count_below, find_leaf, get_leaf_at, iter_hits
 from stockroom.trees.node import Node, parent_of_root
 from stockroom.trees.store import NodeCache, NodeStore, cached
 
@@ -112,6 +112,10 @@ class Tree:
         """Return the position of `key` in key order; None if it is missing."""
         hit = find_leaf(self.nodes, self.top, self.format.check_key(key))
         return None if hit is None else hit[2] + hit[1]
+
+    def count_below(self, key: Key) -> int:
+        """Return the number of keys below `key`, which may be missing; reads one node per level."""
+        return count_below(self.nodes, self.top, self.format.check_key(key))
 
     def positions_of(self, keys: KeysLike) -> NDArray[np.int64]:
         """Return the position of each of `keys` in key order `(n,)`; -1 if it is missing."""

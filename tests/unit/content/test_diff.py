@@ -81,3 +81,26 @@ def test_a_few_changes_in_many_samples_are_found(stock):
         del column[777]
     entry = stock.diff("HEAD~1", "HEAD")["data/x"]
     assert (list(entry.added), list(entry.removed), list(entry.changed)) == ([], [777], [0, 50_000, 99_999])
+
+
+def test_the_paths_of_a_difference_are_known_without_reading_a_record(stock):
+    with stock.enable_write("first") as writer:
+        writer.experiment.update({f"v{number}": number for number in range(50)})
+    with stock.enable_write("second") as writer:
+        writer.experiment.update({f"v{number}": -number for number in range(1, 40)})
+        del writer.experiment["v40"]
+        writer.experiment["new"] = 1
+    reads = []
+    objects = stock._repository.objects
+    get_object = objects.get_object
+    objects.get_object = lambda digest: reads.append(digest) or get_object(digest)
+    try:
+        diff = stock.diff("HEAD~1", "HEAD")
+        assert len(diff) == 41
+        assert "experiment/v0" not in diff
+        known = len(reads)
+        assert known < 10
+        assert diff["experiment/v40"].kind == "removed"
+        assert len(reads) > known
+    finally:
+        del objects.get_object

@@ -117,3 +117,38 @@ def test_a_chunk_list_that_disagrees_with_its_entry_is_found_and_others_are_foll
     walk.flush()
     assert walk.has(digest)
     assert told.lengths == [4 << 20, 1 << 20]
+
+
+@pytest.mark.parametrize("versions", [50, 200])
+def test_a_chunk_that_many_versions_of_a_leaf_have_is_told_once(nodes: NodeCache, versions: int) -> None:
+    chunks = [number.to_bytes(32, "little") for number in range(versions)]
+    told, again = Told(), Told()
+    walk = told.walk(nodes)
+    thorough = Walk(nodes, on_chunks=again.add_chunks, tells_again=True)
+    for count in range(versions, 0, -1):  # as history is walked: the newest version first
+        root = put_content(nodes, a=make_column(nodes, 100, chunks[:count]), b=make_column(nodes, 100, chunks[:count]))
+        walk.add_content(root)
+        thorough.add_content(root)
+    walk.flush()
+    thorough.flush()
+    assert sorted(told.chunks) == sorted(chunks)  # `a` and `b` are one record
+    assert len(again.chunks) == versions * (versions + 1) // 2
+
+
+def test_a_chunk_is_told_again_if_it_was_not_taken(nodes: NodeCache) -> None:
+    chunks = [bytes([number]) * 32 for number in range(5)]
+    told = Told()
+    refusals = [True, False]
+
+    def take(digests: np.ndarray, lengths: np.ndarray) -> None:
+        if refusals.pop(0):
+            raise CorruptionError("lost")
+        told.add_chunks(digests, lengths)
+
+    walk = Walk(nodes, on_chunks=take)
+    walk.add_content(put_content(nodes, a=make_column(nodes, 100, chunks[:4])))
+    with pytest.raises(CorruptionError, match="lost"):
+        walk.flush()
+    walk.add_content(put_content(nodes, a=make_column(nodes, 100, chunks)))
+    walk.flush()
+    assert told.chunks == chunks

@@ -305,26 +305,27 @@ def test_an_update_of_what_cannot_be_written_says_so(tmp_path):
     with Environment.open(tmp_path, databases=["things"]) as env:
         put(env, b"a")
     options = opening.OpenOptions()
-    raw = opening._open_checked(tmp_path, options, {"readonly": True, "lock": False})
+    opened = opening.open_lmdb(tmp_path, options, only_reading=True)
     try:
         with pytest.raises(lmdb.ReadonlyError) as caught:
-            raw.begin(write=True)
+            opened.begin_write()
         assert isinstance(translate(caught.value, tmp_path), ReadOnlyError)
-        handles = opening.open_databases(raw, ["things", "never made"])
+        handles = opening.open_databases(opened, ["things", "never made"])
         assert handles["never made"] is None
-        txn = ReadTxn(raw.begin(), handles, path=tmp_path)
+        raw = opened.begin_read()
+        txn = ReadTxn(raw, handles, path=tmp_path)
         assert txn.get("never made", b"a") is None
         assert list(txn.iterate("never made")) == []
         assert txn.count("never made") == 0
+        opened.end_read(raw)
     finally:
-        raw.close()
+        opened.close()
 
 
 def test_one_file_by_two_paths_is_one_environment(env, tmp_path):
     """As a bind mount gives it: LMDB refuses to open a file twice in a process."""
     (tmp_path / "mount").mkdir()
-    for name in ("data.mdb", "lock.mdb"):
-        (tmp_path / "mount" / name).hardlink_to(tmp_path / "env" / name)
+    (tmp_path / "mount" / "data.mdb").hardlink_to(tmp_path / "env" / "data.mdb")
     put(env, b"a")
 
     with Environment.open(tmp_path / "mount", databases=["things"]) as other:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stockroom.errors import StockroomError
+from stockroom.errors import ReadOnlyError
 from stockroom.kv import Environment
 from stockroom.kv.file_system import find_file_system, parse_mounts
 
@@ -34,9 +34,7 @@ def test_proc_is_known_for_what_it_is() -> None:
 
 @pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "lustre"])
 def test_a_network_file_system_is_refused_with_the_way_out_and_nothing_is_made(tmp_path: Path, kind: str) -> None:
-    with pytest.raises(
-        StockroomError, match=rf"network file system \({kind}\).*stock push.*STOCKROOM_NETWORK_FS=allow"
-    ):
+    with pytest.raises(ReadOnlyError, match=rf"network file system \({kind}\).*stock push.*STOCKROOM_NETWORK_FS=allow"):
         Environment.open(tmp_path / "env", databases=["things"], file_system=kind)
     assert list(tmp_path.iterdir()) == []
 
@@ -54,5 +52,20 @@ def test_who_knows_that_no_other_machine_opens_it_may_use_a_network_file_system(
     with Environment.open(tmp_path / "env", databases=["things"], file_system="nfs4") as env:
         env.update(lambda txn: txn.put("things", b"a", b"1"))
     monkeypatch.setenv("STOCKROOM_NETWORK_FS", "yes")
-    with pytest.raises(StockroomError, match="network file system"):
-        Environment.open(tmp_path / "env", databases=["things"], file_system="nfs4")
+    with (
+        Environment.open(tmp_path / "env", databases=["things"], file_system="nfs4") as env,
+        pytest.raises(ReadOnlyError, match="network file system"),
+    ):
+        env.update(lambda txn: txn.put("things", b"a", b"2"))
+
+
+def test_what_is_on_a_network_file_system_is_read_and_writing_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with Environment.open(tmp_path, databases=["things"]) as env:
+        env.update(lambda txn: txn.put("things", b"a", b"1"))
+    before = list(tmp_path.iterdir())
+    with Environment.open(tmp_path, databases=["things", "others"], file_system="nfs4") as env:
+        assert env.readonly
+        assert env.view(lambda txn: (txn.get("things", b"a"), txn.count("others"))) == (b"1", 0)
+        with pytest.raises(ReadOnlyError, match=r"only reads work here.*stock push.*STOCKROOM_NETWORK_FS=allow"):
+            env.update(lambda txn: txn.put("things", b"a", b"2"))
+    assert list(tmp_path.iterdir()) == before

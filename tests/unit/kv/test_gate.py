@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from stockroom.errors import LockedError
 from stockroom.kv.gate import Gate
 
 
@@ -24,7 +25,7 @@ def test_whoever_shuts_the_gate_waits_for_those_inside():
     inside.wait()
     assert not gate.shut(0.01)
     leave.set()
-    assert gate.shut()
+    assert gate.shut(60)
     thread.join()
     gate.open()
     gate.enter()
@@ -40,7 +41,7 @@ def test_a_thread_that_an_interrupt_kept_from_leaving_can_be_alone_later():
 
 def test_a_thread_that_an_interrupt_kept_from_opening_can_still_pass_and_shut():
     gate = Gate()
-    assert gate.shut()  # and never opened
+    assert gate.shut(60)  # and never opened
     gate.enter()
     gate.leave()
     with gate.alone():
@@ -53,7 +54,7 @@ def test_a_thread_that_an_interrupt_kept_from_opening_can_still_pass_and_shut():
 
 def test_opening_leaves_alone_what_another_thread_shut():
     gate = Gate()
-    other = threading.Thread(target=gate.shut)
+    other = threading.Thread(target=gate.shut, args=(60,))
     other.start()
     other.join()
     gate.open()
@@ -65,3 +66,28 @@ def test_an_error_while_alone_opens_the_gate():
     with pytest.raises(ValueError, match="inside"), gate.alone():
         raise ValueError("inside")
     assert gate.shut(0)
+
+
+def test_waits_at_the_gate_end_and_name_the_thread_in_the_way(monkeypatch):
+    monkeypatch.setattr("stockroom.kv.gate.PATIENCE_S", 0.01)
+    gate, inside, done = Gate(), threading.Barrier(2), threading.Event()
+
+    def stay(enter, leave) -> None:
+        enter()
+        inside.wait()
+        done.wait()
+        leave()
+
+    for enter, leave, attempt in [
+        (gate.enter, gate.leave, lambda: gate.alone().__enter__()),
+        (lambda: gate.shut(60), gate.open, gate.enter),
+    ]:
+        thread = threading.Thread(target=stay, args=(enter, leave))
+        thread.start()
+        inside.wait()
+        with pytest.raises(LockedError, match=rf"\b{thread.ident} of this process"):
+            attempt()
+        done.set()
+        thread.join()
+        done.clear()
+    gate.enter()

@@ -106,6 +106,62 @@ def test_a_line_is_read_no_further_than_asked(history):
         list(iter_log(history.refs, history.ids["29"]))
 
 
+def test_after_a_merge_little_more_is_read_than_asked(history):
+    #  0---1-- ... --29---m---n      the merge base is commit 5
+    #        \\            /
+    #         s----------'
+    for n in range(30):
+        history.commit(f"{n}")
+    history.add("s", ["5"], time_ns=6)
+    history.add("m", ["29", "s"], time_ns=100)
+    history.add("n", ["m"], time_ns=101)
+    history.env.update(lambda txn: txn.delete("commits", history.ids["20"]))
+    met = [entry.record.message for entry in iter_log(history.refs, history.ids["n"], n=9)]
+    assert met == ["n", "m", "29", "28", "27", "26", "25", "24", "23"]
+    with pytest.raises(CorruptionError, match=history.ids["20"].hex()):
+        list(iter_log(history.refs, history.ids["n"]))
+
+
+@pytest.mark.parametrize("by_line", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_order_is_that_of_the_whole_graph_sorted_at_once(history, seed, by_line):
+    rng = random.Random(seed)
+    parents_of: dict[str, str] = {}
+    for n in range(30):
+        known = sorted(parents_of)[-rng.choice([2, 6, 30]) :]
+        parents_of[chr(65 + n)] = "".join(rng.sample(known, k=min(len(known), rng.choice([1, 1, 2, 3]))))
+    history.add_all(parents_of, times={name: rng.randrange(20) for name in parents_of})
+    names = {commit_id: name for name, commit_id in history.ids.items()}
+    tips = rng.sample(sorted(parents_of), k=3)
+    walked = [
+        names[met.commit_id] for met in iter_log(history.refs, [history.ids[tip] for tip in tips], line_by_line=by_line)
+    ]
+    assert walked == sort_whole(history, parents_of, tips, by_line=by_line)
+
+
+def sort_whole(history, parents_of, tips, *, by_line):
+    reached, todo = set(), list(tips)
+    while todo:
+        name = todo.pop()
+        reached.add(name)
+        todo.extend(parents_of[name])
+    records = {name: history.refs.get_commit(history.ids[name]) for name in reached}
+    age = lambda name: (records[name].time_ns, history.ids[name])  # noqa: E731
+    children = {name: sum(parents_of[other].count(name) for other in reached) for name in reached}
+    ready = [tip for tip in sorted(tips, key=age) if not children[tip]]
+    found = []
+    while ready:
+        if not by_line:
+            ready.sort(key=age)
+        name = ready.pop()
+        found.append(name)
+        for parent in parents_of[name]:
+            children[parent] -= 1
+            if not children[parent]:
+                ready.append(parent)
+    return found
+
+
 def test_times_of_a_line_do_not_matter(history):
     for n in range(10):
         history.commit(f"{n}", time_ns=-n)

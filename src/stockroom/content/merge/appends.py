@@ -7,15 +7,15 @@ same time, both take the same keys for different samples.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.content.column import ColumnRecord
-from stockroom.content.merge.content import put_record
 from stockroom.content.snapshot import DATA, METRIC, Snapshot
+from stockroom.digest import ObjectDigest
 from stockroom.refs import ObjectStore
 from stockroom.trees import ItemBatch, KeyType, Tree, diff_trees, iter_range
 
@@ -34,14 +34,17 @@ def move_appends(base: Snapshot, ours: Snapshot, theirs: Snapshot, objects: Obje
     tables: dict[tuple[str, int], dict[str, range]] = defaultdict(dict)
     for path, keys in appends.items():
         tables[path.partition("/")[0], keys.start][path] = keys
-    moved = ours
+    changed = list(_iter_changed(base, ours))
+    puts: dict[str, ObjectDigest] = {}
     for (shelf, start), table in tables.items():
         steps = theirs.iter_names(METRIC) if shelf == METRIC else ()  # a step is behind those of all metrics
         shift = _measure_shift(base, theirs, table, others=[f"{METRIC}/{name}" for name in steps])
-        if shift and (shelf != DATA or not _chooses_keys(base, ours, appends, start)):
-            for path, keys in table.items():
-                moved = _move(moved, objects, path, keys, shift)
-    return moved
+        if shift and (shelf != DATA or not _chooses_keys(base, ours, changed, appends, start)):
+            puts |= _move_table(ours, objects, table, shift)
+    if not puts:
+        return ours
+    values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(len(puts), -1)
+    return Snapshot(ours.nodes, ours.tree.edit(list(puts), values).root)
 
 
 def _measure_shift(base: Snapshot, theirs: Snapshot, table: Appends, *, others: Iterable[str]) -> int:
@@ -61,9 +64,11 @@ def _measure_shift(base: Snapshot, theirs: Snapshot, table: Appends, *, others: 
     return shift if collides and max(keys.stop for keys in table.values()) + shift <= _MAX_KEY else 0
 
 
-def _chooses_keys(base: Snapshot, ours: Snapshot, appends: Appends, start: int) -> bool:
+def _chooses_keys(
+    base: Snapshot, ours: Snapshot, changed: Sequence[tuple[str, ColumnRecord]], appends: Appends, start: int
+) -> bool:
     """Return whether ours has changed samples from key `start` on that it did not append, or columns of str keys."""
-    for path, record in _iter_changed(base, ours):
+    for path, record in changed:
         if record.key_type == KeyType.STR:
             return True
         tree, own = ours.open_tree(record), appends.get(path, range(0))
@@ -80,27 +85,34 @@ def _chooses_keys(base: Snapshot, ours: Snapshot, appends: Appends, start: int) 
 
 def _iter_changed(base: Snapshot, ours: Snapshot) -> Iterator[tuple[str, ColumnRecord]]:
     """Yield the columns that ours has and that differ from the base's."""
-    before = dict(base.iter_digests(DATA))
-    for name, digest in ours.iter_digests(DATA):
-        if before.get(name) != digest:
-            yield f"{DATA}/{name}", ours.read_column(digest)
+    for batch in diff_trees(base.tree, ours.tree):
+        for path, digest in ours.find_digests([*map(str, batch.added_keys), *map(str, batch.changed_keys)]):
+            if path.startswith(f"{DATA}/"):
+                yield path, ours.read_column(digest)
 
 
-def _move(content: Snapshot, objects: ObjectStore, path: str, keys: range, shift: int) -> Snapshot:
+def _move_table(
+    content: Snapshot, objects: ObjectStore, table: Mapping[str, range], shift: int
+) -> dict[str, ObjectDigest]:
+    """Return the new records of the columns of a table whose keys move."""
+    moved = {path: _move(content, path, keys, shift) for path, keys in table.items()}
+    return {path: objects.put_object(record.encode()) for path, record in moved.items() if record is not None}
+
+
+def _move(content: Snapshot, path: str, keys: range, shift: int) -> ColumnRecord | None:
     record = content.find_column(path)
     if record is None:
-        return content
+        return None
     tree = content.open_tree(record)
     batches = list(_read(tree, keys))
     old: NDArray[np.int64] = np.concatenate(
         [np.empty(0, np.int64), *(np.asarray(part, np.int64) for part, _ in batches)]
     )
     if not len(old):
-        return content
+        return None
     new = old + shift
     values = np.concatenate([rows for _, rows in batches])
-    moved = tree.edit(new, values, deletes=old[~np.isin(old, new)])
-    return put_record(content, path, objects.put_object(record.replace_root(moved.root).encode()))
+    return record.replace_root(tree.edit(new, values, deletes=old[~np.isin(old, new)]).root)
 
 
 def _read(tree: Tree, keys: range) -> Iterator[ItemBatch]:

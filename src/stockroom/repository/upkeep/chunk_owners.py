@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stockroom.digest import ObjectDigest
 from stockroom.repository.repository import Repository
-from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
+from stockroom.store.index.chunk_search import iter_by_pack
 from stockroom.store.pack.pack import Pack
 
 NOBODY: Final = -1
@@ -89,12 +89,11 @@ class Ledger:
     def add_chunks(self, digests: NDArray[np.uint8], _: object) -> None:
         """Enter chunks `(n, 32)`. Raises `LostChunksError` if one is in no pack."""
         locations = np.unique(self._tensors.locate(digests))
-        numbers, rows = (locations >> ROW_BITS).astype(np.int64), (locations & ROW_MASK).astype(np.int64)
-        for number in np.unique(numbers).tolist():
+        for number, rows, _ in iter_by_pack(locations):
             pack = self._packs.get(number)
             if pack is None:
                 pack = self._packs[number] = PackRows(self._tensors.cache.get(number))
-            pack.enter(rows[numbers == number], self._part, found=self.all[self._part], new=self.new[self._part])
+            pack.enter(rows, self._part, found=self.all[self._part], new=self.new[self._part])
 
     def measure_own(self) -> defaultdict[int, Tally]:
         """Return a tally for each part of the things that only it refers to."""

@@ -6,7 +6,7 @@ Each commit, record and node is checked once, on the first path to it; damage is
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
@@ -21,16 +21,17 @@ from stockroom.content.state import STATE_ENTRIES, StateRecord
 from stockroom.content.walk import Walk
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import CorruptionError, LostChunksError, StockroomError
-from stockroom.refs import Stage
+from stockroom.refs import ObjectStore, Stage
 from stockroom.repository.repository import Repository
 from stockroom.repository.upkeep.lost_chunks import LostChunks
 from stockroom.repository.upkeep.roots import iter_heads
 from stockroom.store.entry import EntryFormat, EntryKind
 from stockroom.store.index.chunk_search import make_lost_error
 from stockroom.store.upkeep.verify import REPAIR, Damage, Unchecked, describe_unchecked, says_damage
-from stockroom.trees import iter_range
+from stockroom.trees import NodeCache, iter_range
 
 _MOST_NAMED: Final = 5
+_COMMITS_AT_ONCE: Final = 256
 _RESTORE_ADVICE: Final = (
     "add a remote that has it and run `stock fsck --repair`, or write the same samples again from a backup"
 )
@@ -45,7 +46,16 @@ class Connectivity:
         self._repository = repository
         self._lost = lost
         self._commits: set[CommitId] = set()
-        self._walk = Walk(repository.nodes, on_values=self._check_values, on_chunks=self._check_chunks, once=True)
+        self._objects = _ReadObjects(repository.objects)
+        self._nodes = NodeCache(self._objects)  # a new cache: the bytes on disk are to be checked
+        self._shallow: frozenset[CommitId] = frozenset()
+        self._walk = Walk(
+            self._nodes,
+            on_values=self._check_values,
+            on_chunks=self._check_chunks,
+            once=True,
+            tells_again=lost is not None and not lost.is_empty,  # to name everything that needs a lost chunk
+        )
         self._chunks = self._operations = 0
         self._way: list[str] = []
         self._dependents: dict[str, dict[str, None]] = defaultdict(dict)
@@ -55,9 +65,15 @@ class Connectivity:
         """The numbers of commits, chunks and operations checked."""
         return len(self._commits), self._chunks, self._operations
 
+    @property
+    def checked_objects(self) -> Set[bytes]:
+        """The objects that were read from disk, and match their digests."""
+        return self._objects.checked
+
     def run(self) -> None:
         """Check everything."""
         refs = self._repository.refs
+        self._guard("shallow commits", self._read_shallow, REPAIR)
         self._guard("branches", lambda: self._check_refs("branch", refs.branches()), REPAIR)
         self._guard("tags", lambda: self._check_refs("tag", refs.tags()), REPAIR)
         self._guard("remote-tracking refs", lambda: self._check_refs("remote", refs.remotes()), "run `stock fetch`")
@@ -72,6 +88,9 @@ class Connectivity:
         if len(found) > _MOST_NAMED:
             found = [*found[:_MOST_NAMED], f"{len(found) - _MOST_NAMED} more"]
         return replace(damage, needed_by=tuple(found))
+
+    def _read_shallow(self) -> None:
+        self._shallow = self._repository.refs.shallow()
 
     def _check_refs(self, kind: str, refs: dict[str, CommitId]) -> None:
         mend = {"branch": "stock branch -D", "tag": "stock tag -d"}
@@ -121,8 +140,13 @@ class Connectivity:
         self._repository.read_commit(start)  # if it is missing, the ref is at fault
         waiting = [start]
         while waiting:
-            commit = waiting.pop()
-            if commit not in self._commits:
+            self._repository.objects.read_at_once(lambda: self._check_some(waiting))
+
+    def _check_some(self, waiting: list[CommitId]) -> None:
+        """Check some of the waiting commits, and replace them by their parents; their reads share one transaction."""
+        for _ in range(_COMMITS_AT_ONCE):
+            commit = waiting.pop() if waiting else None
+            if commit is not None and commit not in self._commits:
                 name = f"commit {commit.hex()}"
                 self._guard(name, lambda c=commit: waiting.extend(self._check_commit(c)), REPAIR)  # type: ignore[misc]
 
@@ -135,18 +159,18 @@ class Connectivity:
         self._guard(f"link of {name}", lambda: refs.check_link(commit), REPAIR)
         with self._on_the_way(name):
             self._guard(f"content of {name}", lambda: self._check_root(record.tree_digest), REPAIR)
-        return () if commit in refs.shallow() else record.parent_ids
+        return () if commit in self._shallow else record.parent_ids
 
     def _check_root(self, root: ObjectDigest) -> None:
-        snapshot = Snapshot(self._repository.nodes, root)
+        snapshot = Snapshot(self._nodes, root)
         for path, digest, _ in self._walk.iter_records(root):
             with self._on_the_way(path):
-                self._guard(path, lambda d=digest: self._check_record(snapshot, d), REPAIR)  # type: ignore[misc]
+                self._guard(path, lambda d=digest, path=path: self._check_record(snapshot, d, path), REPAIR)  # type: ignore[misc]
                 self._guard(path, self._walk.flush, REPAIR)
             self._walk.skip(digest)
 
-    def _check_record(self, snapshot: Snapshot, digest: ObjectDigest) -> None:
-        record = self._walk.add_record(digest)
+    def _check_record(self, snapshot: Snapshot, digest: ObjectDigest, path: str) -> None:
+        record = self._walk.add_record(digest, path=path)
         if isinstance(record, StateRecord):
             self._check_leaves(snapshot, record)
 
@@ -207,6 +231,30 @@ class Connectivity:
             repair = _RESTORE_ADVICE if isinstance(error, LostChunksError) else repair
             needed_by = (" of ".join(reversed(self._way)),) if self._way else ()
             self.damage.append(Damage(where, str(error), repair, needed_by))
+
+
+class _ReadObjects:
+    """The objects on disk, and which of them were read and match their digests."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._store = objects
+        self.checked: set[bytes] = set()
+
+    def get_object(self, digest: ObjectDigest) -> bytes:
+        """Return the bytes of an object; raises `CorruptionError` if it is missing or damaged."""
+        data = self._store.get_object(digest)
+        self.checked.add(digest)
+        return data
+
+    def get_objects(self, digests: Sequence[ObjectDigest]) -> list[bytes]:
+        """Return the bytes of objects, as `get_object`."""
+        data = self._store.get_objects(digests)
+        self.checked.update(digests)
+        return data
+
+    def put_object(self, data: bytes) -> ObjectDigest:
+        """Put an object, as a `NodeStore` does."""
+        return self._store.put_object(data)
 
 
 def _check_texts(entries: EntryFormat, values: NDArray[np.uint8]) -> None:

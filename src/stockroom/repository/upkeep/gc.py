@@ -220,7 +220,9 @@ def apply_gc(
     tensors = plan.repository.tensors
     with lock_removal(tensors, timeout_s=_PATIENCE_S):
         tensors.register(collect_leftovers(tensors.tmp_directory, tensors.packs_directory))
-        return _Run(plan, before_removal, on_stage).run()
+        report = _Run(plan, before_removal, on_stage).run()
+    tensors.index.merge()
+    return report
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ Memory grows with the metadata, not the samples: a digest for each object, a byt
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +17,12 @@ from stockroom.content.walk import Walk
 from stockroom.digest import CommitId, PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.refs import Stage, iter_history
+from stockroom.refs.commit import CommitRecord
 from stockroom.repository.repository import Repository
 from stockroom.store.index.location_table import ROW_BITS, ROW_MASK
 from stockroom.store.pack.pack import StalePackError
+
+_COMMITS_AT_ONCE: Final = 256
 
 
 class Reachable:
@@ -30,16 +35,17 @@ class Reachable:
     def __init__(self, repository: Repository) -> None:
         self.commits: set[CommitId] = set()
         self._refs = repository.refs
+        self._objects = repository.objects
         self._tensors = repository.tensors
         self._live: dict[int, NDArray[np.bool_]] = {}
         self._walk = Walk(repository.nodes, on_chunks=self._add_chunks)
 
     def add_commits(self, commits: Iterable[CommitId]) -> None:
         """Add commits and all their history that is here."""
+        history = iter_history(self._refs, commits, skip=self.commits)
         try:
-            for commit, record in iter_history(self._refs, commits, skip=self.commits):
-                self._walk.add_content(record.tree_digest)
-                self.commits.add(commit)
+            while self._objects.read_at_once(lambda: self._add_some(history)):
+                pass
         except CorruptionError:
             self._walk.flush()  # the chunks found before the damage are reached
             raise
@@ -59,6 +65,15 @@ class Reachable:
     def find_live(self, number: int) -> NDArray[np.bool_] | None:
         """Return `(rows,)` whether each row of a pack is reachable; None if no row is."""
         return self._live.get(number)
+
+    def _add_some(self, history: Iterator[tuple[CommitId, CommitRecord]]) -> bool:
+        """Add the next commits of a history; return whether there were any. Their reads share one transaction."""
+        is_any = False
+        for commit, record in islice(history, _COMMITS_AT_ONCE):
+            is_any = True
+            self._walk.add_content(record.tree_digest)
+            self.commits.add(commit)
+        return is_any
 
     def _add_chunks(self, digests: NDArray[np.uint8], _: object) -> None:
         """Add all copies of chunks. Raises `LostChunksError` if a chunk is in no pack."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -83,13 +83,14 @@ def measure_usage(repository: Repository, snapshot: Snapshot) -> Usage:
     refs = repository.refs
     tips = {f"branch/{name}": tip for name, tip in refs.branches().items()}
     tips |= {f"tag/{name}": tip for name, tip in refs.tags().items()}
-    histories = {name: _read_history(repository, tip) for name, tip in tips.items()}
-    owners = _number_owners(histories)
+    numbers = {name: number for number, name in enumerate(tips, start=1)}
+    parents = _read_history(repository, tips.values())
+    owners = _number_owners(parents, {numbers[name]: tip for name, tip in tips.items()})
     own, history = _measure_parts(repository, owners)
-    numbers = {name: number for number, name in enumerate(histories, start=1)}
+    commits = Counter(owners.values())
     branches = {
-        name.removeprefix("branch/"): BranchCost(list(owners.values()).count(numbers[name]), own[numbers[name]])
-        for name in histories
+        name.removeprefix("branch/"): BranchCost(commits[number], own[number])
+        for name, number in numbers.items()
         if name.startswith("branch/")
     }
     sizes = RawSizes(repository)
@@ -120,7 +121,7 @@ def measure_commits(repository: Repository, start: CommitId) -> Iterator[tuple[C
     """Yield each commit reachable from `start`, parents first, with the tally it adds to those before it."""
     ledger = Ledger(repository)
     walk = _walk_into(ledger, repository)
-    for part, commit in enumerate(sort_parents_first(_read_history(repository, start))):
+    for part, commit in enumerate(sort_parents_first(_read_history(repository, [start]))):
         ledger.open_part(part)
         walk.add_content(repository.refs.get_commit(commit).tree_digest)
         walk.flush()
@@ -132,9 +133,9 @@ def _walk_into(ledger: Ledger, repository: Repository, after: Walk | None = None
     return Walk(repository.nodes, on_objects=ledger.add_objects, on_chunks=ledger.add_chunks, after=after)
 
 
-def _read_history(repository: Repository, start: CommitId) -> dict[CommitId, tuple[CommitId, ...]]:
+def _read_history(repository: Repository, starts: Iterable[CommitId]) -> dict[CommitId, tuple[CommitId, ...]]:
     found: dict[CommitId, tuple[CommitId, ...]] = {}
-    for commit, record in iter_history(repository.refs, [start], skip=found):
+    for commit, record in iter_history(repository.refs, starts, skip=found):
         found[commit] = record.parent_ids
     return found
 
@@ -147,14 +148,24 @@ class RawSizes:
         self._records: dict[bytes, tuple[int, int]] = {}
         self._nodes: dict[tuple[EntryKind | None, int, int, bytes], tuple[int, int]] = {}
         self._contents: dict[bytes, int] = {}
+        """The sizes of root trees and of the nodes below them."""
 
     def measure_commit(self, commit: CommitId) -> int:
         """Return the raw bytes of all content of a commit."""
-        root = self._repository.refs.get_commit(commit).tree_digest
-        if root not in self._contents:
-            snapshot = Snapshot(self._repository.nodes, root)
-            self._contents[root] = sum(self.measure_record(snapshot, d)[0] for _, d in _list_records(snapshot))
-        return self._contents[root]
+        snapshot = Snapshot(self._repository.nodes, self._repository.refs.get_commit(commit).tree_digest)
+        if snapshot.root not in self._contents:
+            self._contents[snapshot.root] = self._measure_content(snapshot, snapshot.tree.top)
+        return self._contents[snapshot.root]
+
+    def _measure_content(self, snapshot: Snapshot, node: Node) -> int:
+        """Return the raw bytes below a node of a root tree; commits share most nodes."""
+        if not node.level:
+            return sum(self.measure_record(snapshot, ObjectDigest(value.tobytes()))[0] for value in node.values)
+        for index, digest in enumerate(node.child_digests):
+            if digest not in self._contents:
+                child = snapshot.nodes.read_child(node, index)
+                self._contents[digest] = self._measure_content(snapshot, child)
+        return sum(self._contents[digest] for digest in node.child_digests)
 
     def measure_record(self, snapshot: Snapshot, digest: ObjectDigest) -> tuple[int, int]:
         """Return the raw bytes of the content of a record, and how many of them are inline in metadata."""
@@ -204,12 +215,19 @@ def _list_records(snapshot: Snapshot) -> list[tuple[str, ObjectDigest]]:
     ]
 
 
-def _number_owners(histories: Mapping[str, Mapping[CommitId, object]]) -> dict[CommitId, int]:
-    """Return each commit with the number, from 1, of the only history that has it, or `_SHARED`."""
+def _number_owners(parents: Mapping[CommitId, Sequence[CommitId]], tips: Mapping[int, CommitId]) -> dict[CommitId, int]:
+    """Return each commit with the number, from 1, of the only tip that reaches it, or `_SHARED`."""
     owners: dict[CommitId, int] = {}
-    for number, history in enumerate(histories.values(), start=1):
-        for commit in history:
-            owners[commit] = number if commit not in owners else _SHARED
+
+    def add(commit: CommitId, number: int) -> None:
+        owners[commit] = number if owners.get(commit, number) == number else _SHARED
+
+    for number, tip in tips.items():
+        add(tip, number)
+    for commit in reversed(list(sort_parents_first(parents))):  # children first
+        for parent in parents[commit]:
+            if parent in parents:
+                add(parent, owners[commit])
     return owners
 
 

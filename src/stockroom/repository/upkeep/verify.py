@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,7 @@ from stockroom.store.upkeep.verify import (
 )
 
 _PATIENCE_S: Final = 60.0
+_OBJECTS_AT_ONCE: Final = 1024
 
 
 @dataclass(slots=True)
@@ -101,10 +103,10 @@ def verify_repository(
     if has_catalog:
         found += _list_missing_packs(repository, report, lost)
         report.damage += _check_index(repository, report)
-    found += _verify_objects(repository, report)
     connectivity = Connectivity(repository, lost if has_catalog else None)
     with repository.tensors.cache.avoid(lost.unchecked) if has_catalog else nullcontext():
         connectivity.run()
+    found += _verify_objects(repository, report, connectivity.checked_objects)
     report.damage += [connectivity.name_dependents(damage) for damage in found]
     report.damage += connectivity.damage
     report.unchecked += connectivity.unchecked
@@ -198,13 +200,14 @@ def _check_index(repository: Repository, report: VerifyReport) -> list[Damage]:
     return damage
 
 
-def _verify_objects(repository: Repository, report: VerifyReport) -> list[Damage]:
-    damage = []
-    for digest in repository.objects.iter_digests():
-        report.objects += 1
-        try:
-            repository.objects.verify_object(digest)
-        except CorruptionError as error:
+def _verify_objects(repository: Repository, report: VerifyReport, checked: Set[bytes]) -> list[Damage]:
+    """Verify the objects on disk that are not `checked` yet; count them all."""
+    damage: list[Damage] = []
+    digests = repository.objects.iter_digests()
+    while some := list(islice(digests, _OBJECTS_AT_ONCE)):
+        report.objects += len(some)
+        unchecked = [digest for digest in some if digest not in checked]
+        for digest, error in repository.objects.list_damaged(unchecked):
             damage.append(Damage(f"object {digest.hex()}", str(error), REPAIR))
     return damage
 

@@ -67,6 +67,7 @@ class SessionWorkspace(Workspace):
         decide: Decide = decide_nothing,
     ) -> None:
         check_name("branch", branch)
+        repository.env.check_writable()
         self._pid = os.getpid()
         self.decide = decide
         """Decides conflicts with the commits of others, after `resolve`."""

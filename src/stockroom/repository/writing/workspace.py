@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar
@@ -17,18 +17,19 @@ from stockroom.content.merge.conflict import Arbiter, Conflict, Decide, decide_n
 from stockroom.content.merge.reads import Reads
 from stockroom.content.snapshot import DATA, METRIC, Snapshot
 from stockroom.content.state import StateRecord, ValueRecord
-from stockroom.digest import DIGEST_NBYTES, CommitId, ObjectDigest
+from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import ClosedError, InvalidInputError
 from stockroom.locks import FileLock, make_fork_lock
 from stockroom.refs import ObjectStore, RefChange, Stage
 from stockroom.refs.commit import MetadataValue
-from stockroom.refs.names import fold_name
+from stockroom.refs.names import FoldedNames
 from stockroom.refs.stage import SESSION_STAGES
 from stockroom.repository.claim import Claim
 from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.repository.writing.series_log import SeriesLog
+from stockroom.repository.writing.staged_root import StagedRoot
 from stockroom.trees import NodeCache, Tree
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Workspace(ABC):
         self.objects = ObjectStore(repository.env)
         self.nodes = NodeCache(self.objects, sharing=repository.nodes)
         self._edits: dict[str, ColumnEdit] = {}
-        self._columns: dict[str, set[str]] | None = None
+        self._columns: FoldedNames | None = None
         self._series = SeriesLog()
         self.reads = Reads()
 
@@ -140,6 +141,15 @@ class Workspace(ABC):
     def close(self) -> None:
         """Stop writing. Unflushed changes are lost."""
 
+    @property
+    def _staged(self) -> Snapshot:
+        """The staged content without open edits."""
+        return self._records.apply()
+
+    @_staged.setter
+    def _staged(self, content: Snapshot) -> None:
+        self._records = StagedRoot(content)
+
     @abstractmethod
     def _write_stage(self) -> None:
         """Write the stage to the refs, if this workspace has one there."""
@@ -176,22 +186,35 @@ class Workspace(ABC):
         return list(self.snapshot.iter_names(shelf))
 
     @one_at_a_time
+    def count_names(self, shelf: str) -> int:
+        """Return the current number of names on a shelf."""
+        if shelf in (DATA, METRIC):
+            self._stage_edits()
+        return self._records.count_names(shelf)
+
+    @one_at_a_time
+    def has_path(self, path: str) -> bool:
+        """Return whether there is a record at a path now."""
+        if path.startswith(f"{METRIC}/"):
+            self._series.work_in(self)
+        return path in self._edits or self._records.find_digest(path) is not None
+
+    @one_at_a_time
     def find_colliding(self, name: str) -> str | None:
         """Return another column whose name differs from `name` only in case or in Unicode's composition, or None."""
         if self._columns is None:  # else a thousand new columns would read the names of all a thousand times
-            self._columns = {}
-            for other in self.snapshot.iter_names(DATA):
-                self._columns.setdefault(fold_name(other), set()).add(other)
-        return next((other for other in self._columns.get(fold_name(name), ()) if other != name), None)
+            self._columns = FoldedNames(self.snapshot.iter_names(DATA))
+        return self._columns.find_colliding(name)
 
     @one_at_a_time
     def find_column(self, path: str) -> ColumnEdit | None:
         """Return the column or series at a path, for reading and writing, or None."""
         edit = self._edits.get(path)
         if edit is None:
-            record = self._staged.find_column(path)
-            if record is None:
+            digest = self._records.find_digest(path)
+            if digest is None:
                 return None
+            record = self.base.read_column(digest)
             edit = self._edits[path] = ColumnEdit(self.nodes, record, staged=record)
         return edit
 
@@ -207,31 +230,32 @@ class Workspace(ABC):
     @one_at_a_time
     def find_state(self, path: str) -> StateRecord | ValueRecord | None:
         """Return the record of the state at a path, or None."""
-        return self._staged.find_state(path)
+        digest = self._records.find_digest(path)
+        return None if digest is None else self.base.read_state(digest)
 
     @one_at_a_time
     def note_read(self, path: str) -> None:
         """Note that the record at a path is read, to tell later whether others changed it before it was written."""
         if path not in self.reads.paths:
-            self.reads.paths[path] = self._staged.find_digest(path)
+            self.reads.paths[path] = self._records.find_digest(path)
 
     @one_at_a_time
     def put_states(self, records: Mapping[str, StateRecord | ValueRecord]) -> None:
         """Set the records at these paths, or none of them if one does not fit its format."""
         encoded = {path: record.encode() for path, record in records.items()}
-        self._stage({path: self.objects.put_object(data) for path, data in encoded.items()}, [])
+        self._records.change({path: self.objects.put_object(data) for path, data in encoded.items()})
 
     @one_at_a_time
     def delete(self, *paths: str) -> bool:
         """Delete paths; return whether any existed."""
         self._series.work_in(self)
-        known = [path for path in paths if self._staged.find_digest(path) is not None]
+        known = [path for path in paths if self._records.find_digest(path) is not None]
         exists = bool(known) or any(path in self._edits for path in paths)
         for path in paths:
             self._series.forget(path.removeprefix(f"{METRIC}/"))
             self._edits.pop(path, None)
             self._note_column(path, is_there=False)
-        self._stage({}, known)
+        self._records.change({}, known)
         return exists
 
     @one_at_a_time
@@ -274,15 +298,14 @@ class Workspace(ABC):
             if edit.is_changed:
                 changed.append(edit)
                 puts[path] = self.objects.put_object(edit.record.encode())
-        self._stage(puts, [])
+        self._records.change(puts)
         for edit in changed:  # last: an interrupt before this makes the next call repeat it all
             edit.staged = edit.record
 
     def _note_column(self, path: str, *, is_there: bool) -> None:
         name = path.removeprefix(f"{DATA}/")
         if self._columns is not None and name != path:
-            names = self._columns.setdefault(fold_name(name), set())
-            (names.add if is_there else names.discard)(name)
+            (self._columns.add if is_there else self._columns.discard)(name)
 
     @one_at_a_time
     def stage_content(self, content: Snapshot) -> None:
@@ -290,11 +313,6 @@ class Workspace(ABC):
         if content.root != self._staged.root:
             self._staged = content
             self._forget_edits()
-
-    def _stage(self, puts: Mapping[str, ObjectDigest], deletes: Sequence[str]) -> None:
-        if puts or deletes:
-            values = np.frombuffer(b"".join(puts.values()), np.uint8).reshape(-1, DIGEST_NBYTES)
-            self._staged = Snapshot(self.nodes, self._staged.tree.edit(list(puts), values, deletes=deletes).root)
 
     def _merge_onto(self, tip: Snapshot, decide: Decide = decide_nothing) -> tuple[Snapshot, list[Conflict]]:
         """Return the stage on top of the commits of others, and the conflicts that prevent it."""

@@ -6,7 +6,6 @@ Whole leaf nodes are resolved to vectors and kept (`vectors`). A batch then cost
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -16,13 +15,15 @@ from numpy.typing import NDArray
 from stockroom.content.column import ColumnRecord
 from stockroom.content.entries import digest_entry, list_chunks
 from stockroom.digest import DIGEST_NBYTES
+from stockroom.shelves.data.leaf_locations import LeafLocations
 from stockroom.shelves.data.leaf_vectors import LeafVectors
 from stockroom.shelves.data.values import Array, decode_text
 from stockroom.shelves.entry_reader import EntryReader, FindUnflushed, SampleBuffer
 from stockroom.shelves.read_ahead import ReadAhead
 from stockroom.store.dtypes import parse_dtype
 from stockroom.store.entry import Entry, EntryKind
-from stockroom.store.pack.pack import Pack, StalePackError
+from stockroom.store.index.location_table import ROW_BITS
+from stockroom.store.pack.pack import StalePackError
 from stockroom.store.pack.pack_cache import GatherPlan
 from stockroom.store.tensor_store import TensorStore
 from stockroom.trees import Key, KeyType, Tree
@@ -34,6 +35,8 @@ _MAX_KEPT_PACKS = 32
 _LOOKUPS_BEFORE_VECTORS = 8
 _SAMPLES_TO_MEASURE = 16
 _MAX_WINDOW = 256
+_MAX_PRIVATE = 1 << 22
+"""Processes share the vectors of columns with more samples, and none keeps a plan, which takes 8 bytes a sample."""
 _WINDOW_NBYTES = 8 << 20
 
 
@@ -61,9 +64,9 @@ class SampleReader:
         self._shape = tuple(length or 0 for length in record.shape)
         self._vectors: LeafVectors | None = None
         self._rows: dict[int, Array] = {}
+        self._leaf_locations = LeafLocations(self.format, tensors)
         self._plan: GatherPlan | None = None
-        self._may_plan = True
-        self._partial: list[Pack] = []
+        self._batches = 0
         self._ahead: ReadAhead | None = None
         self.has_int_keys = tree.format.key_type is KeyType.INT
         self._values_only: LeafVectors | None = None
@@ -122,7 +125,7 @@ class SampleReader:
         if self._is_chunked:
             vectors = self._open_vectors()
             vectors.fill(positions)
-            self._tensors.hint(vectors.locations[positions], goes_on=goes_on)
+            self._tensors.hint(vectors.get_locations(positions), goes_on=goes_on)
             return
         digests, _ = self._read_digests(positions)
         if len(digests) and not self.reads_unflushed:
@@ -136,6 +139,9 @@ class SampleReader:
         if self._plan is None:
             return None
         rows = self._plan.gather(positions)
+        if rows is None:  # its packs had to make room for others
+            self._plan = None
+            return None
         return rows.view(self.dtype).reshape(len(rows), *self._shape)
 
     def iter_windows(self) -> Iterator[NDArray[np.int64]]:
@@ -171,13 +177,13 @@ class SampleReader:
             self._lookups += 1  # for a few samples, descending the tree is faster
             return self.read_entry(self.tree.at(position)[1])
         vectors = self._open_vectors()
-        if not vectors.is_filled(position):
-            vectors.fill(np.array([position], np.int64))
         if self._ahead is not None:
             self._ahead.see(np.array([position], np.int64))
         if self._is_chunked:
-            return self._read_located(vectors.locations.item(position), position)
-        return self.read_entry(vectors.values[position].tobytes())
+            return self._read_located(vectors.locate(position), position)
+        if not vectors.is_filled(position):
+            vectors.fill(np.array([position], np.int64))
+        return self._read_value(vectors, position)
 
     def read_entry(self, value: bytes) -> Sample:
         """Return the sample behind one tree value."""
@@ -228,57 +234,81 @@ class SampleReader:
         if not self._is_chunked:
             return self._load(positions)
         if self._values_only is None:
-            self._values_only = LeafVectors(self.tree, None)
+            self._values_only = self._make_value_vectors()
         self._values_only.fill(positions)
         return self._values_only.values[positions]
 
     def _read_located(self, location: int, position: int) -> Array:
         rows = self._rows.get(location >> 32)
+        if rows is None:
+            rows = self._keep_rows(location >> 32)
         if rows is not None:
             sample: Array = rows[location & 0xFFFFFFFF].copy()
             return sample
-        self._keep_rows(location >> 32)
+        try:
+            return np.frombuffer(self._tensors.read(location), self.dtype).reshape(self._shape)
+        except StalePackError:  # it has moved
+            pass
         only: Array = self.read_batch(np.array([position], np.int64))[0]  # type: ignore[assignment]
         return only
 
-    def _keep_rows(self, number: int) -> None:
+    def _read_value(self, vectors: LeafVectors, position: int) -> Sample:
+        """Return a sample of any kind; one chunk of a leaf node that is read in order needs no search."""
+        value = vectors.values[position].tobytes()
+        if self.format.is_fixed or self.reads_unflushed:
+            return self.read_entry(value)
+        location = self._leaf_locations.find(position, vectors)
+        if location is not None:
+            try:
+                return self._build(self.format.decode(value), self._tensors.read(location))
+            except StalePackError:
+                self._leaf_locations.forget()
+        return self.read_entry(value)
+
+    def _keep_rows(self, number: int) -> Array | None:
         """Keep a pack's rows open as an array `(rows, *shape)`, if it is raw and its rows have the samples' size."""
         if len(self._rows) >= _MAX_KEPT_PACKS:
             self._rows = {}
-        with suppress(StalePackError):
+        try:
             mapped = self._tensors.view_rows(number)
-            if mapped is not None and mapped.shape[1] == self.format.item_nbytes:
-                self._rows[number] = mapped.view(self.dtype).reshape(len(mapped), *self._shape)
+        except StalePackError:
+            return None
+        if mapped is None or mapped.shape[1] != self.format.item_nbytes:
+            return None
+        rows: Array = mapped.view(self.dtype).reshape(len(mapped), *self._shape)
+        self._rows[number] = rows
+        return rows
 
     def _plan_ahead(self) -> None:
-        """Make a plan once all leaf nodes are resolved; retried only when partial packs have become whole."""
-        vectors = self._vectors
-        if not self._may_plan or vectors is None or not vectors.is_whole or self.format.item_nbytes is None:
+        """Make a plan once all leaf nodes are resolved and all packs are open; try more and more rarely."""
+        vectors, nbytes = self._vectors, self.format.item_nbytes
+        if self._plan is not None or vectors is None or not vectors.is_whole or nbytes is None:
             return
-        if any(pack.presence is not None for pack in self._partial):
+        self._batches += 1
+        is_due = self._batches & (self._batches - 1) == 0  # each try looks at every location
+        if not is_due or self._count > _MAX_PRIVATE or self._tensors.cache.is_careful:
             return
-        if self._tensors.cache.is_careful:
-            return
-        self._may_plan = False
-        with suppress(StalePackError):
-            self._plan = self._tensors.plan_gather(vectors.locations, self.format.item_nbytes)
-            if self._plan is None:
-                self._partial = self._tensors.list_partial(vectors.locations)
-                self._may_plan = bool(self._partial)
+        locations = vectors.get_locations(slice(None))
+        packs = np.flatnonzero(np.bincount((locations >> ROW_BITS).view(np.int64)))
+        self._plan = self._tensors.plan_gather(locations, nbytes, among=packs)
 
     def _gather(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         assert self._vectors is not None
         assert self.format.item_nbytes is not None
         try:
-            return self._tensors.gather(self._vectors.locations[positions], self.format.item_nbytes)
+            return self._tensors.gather(self._vectors.get_locations(positions), self.format.item_nbytes)
         except StalePackError:  # packs were rewritten since the leaves were resolved
             self._tensors.index.refresh()
             return self._tensors.retry_when_moved(partial(self._gather_resolved, positions, self.format.item_nbytes))
 
     def _gather_resolved(self, positions: NDArray[np.int64], item_nbytes: int) -> NDArray[np.uint8]:
-        vectors = self._vectors = LeafVectors(self.tree, self._locate)
-        vectors.fill(positions)
-        return self._tensors.gather(vectors.locations[positions], item_nbytes)
+        """Return what `_gather` does, after the positions were resolved again."""
+        if self._vectors is None or self._count <= _MAX_PRIVATE:
+            self._vectors = self._make_vectors()
+        else:  # the others keep what is right
+            self._vectors.forget(positions)
+        self._vectors.fill(positions)
+        return self._tensors.gather(self._vectors.get_locations(positions), item_nbytes)
 
     def _load(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Resolve leaf nodes, and return the values at positions, `(n, width)`; width 0 if locations are kept."""
@@ -289,10 +319,26 @@ class SampleReader:
     def _open_vectors(self) -> LeafVectors:
         vectors = self._vectors
         if vectors is None:
-            vectors = self._vectors = LeafVectors(self.tree, self._locate if self._is_chunked else None)
+            vectors = self._vectors = self._make_vectors()
             if not self.reads_unflushed:
                 self._ahead = self.read_ahead()
         return vectors
+
+    def _make_vectors(self) -> LeafVectors:
+        """Return empty vectors, or those of a large column that the processes of this machine share."""
+        if not self._is_chunked:
+            return self._make_value_vectors()
+        return LeafVectors(self.tree, self._locate, partial(self._share, b"locations"))
+
+    def _make_value_vectors(self) -> LeafVectors:
+        return LeafVectors(self.tree, None, partial(self._share, b"values"))
+
+    def _share(self, content: bytes, nbytes: int) -> NDArray[np.uint8] | None:
+        """Return the shared vector with this content of the column; None if it is small, or of no commit yet."""
+        if self._count <= _MAX_PRIVATE or self.commit is None:
+            return None
+        column = b"%s %d" % (self.tree.root.hex().encode(), self.format.item_nbytes or 0)
+        return self._tensors.share_vector(b"%s %s" % (column, content), nbytes)
 
     def _read_entries(self, entries: Sequence[Entry]) -> Batch:
         """Return samples that one gather cannot read: text, varying shapes, large tensors, unflushed chunks."""

@@ -67,10 +67,6 @@ class DataShelf(Shelf[Column]):
             raise self._missing(name)
         workspace.delete(name_path(DATA, name))
 
-    def __contains__(self, name: object) -> bool:
-        source = self._pin.source
-        return isinstance(name, str) and source.find_column(name_path(DATA, name)) is not None
-
     def _repr_html_(self) -> str:
         from stockroom.content.html_table import format_table  # here for start-up time
 

@@ -106,7 +106,7 @@ class Metrics(Shelf[Series]):
         return open_series(content, digest)
 
     def _missing(self, name: object) -> NotFoundError:
-        if isinstance(name, str) and self._pin.content.find_digest(name_path(EXPERIMENT, name)) is not None:
+        if isinstance(name, str) and self._pin.source.has_path(name_path(EXPERIMENT, name)):
             return ValueNotFoundError(f"no metric {name!r} here; {name!r} is a value: use stock.experiment[{name!r}]")
         return super()._missing(name)
 

@@ -80,9 +80,6 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
         }
         workspace.put_states(records)
 
-    def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._pin.source.find_state(name_path(EXPERIMENT, key)) is not None
-
     def _repr_html_(self) -> str:
         return format_table(f"{len(self)} values", ((name,) for name in self))
 
@@ -146,7 +143,7 @@ class ExperimentShelf(Shelf[Any], MutableMapping[str, Any]):
 
     def _missing(self, key: object) -> NotFoundError:
         for shelf, attribute in ((METRIC, "metrics"), (ARTIFACT, "artifacts")):
-            if isinstance(key, str) and self._pin.content.find_digest(name_path(shelf, key)) is not None:
+            if isinstance(key, str) and self._pin.source.has_path(name_path(shelf, key)):
                 return ValueNotFoundError(f"no value {key!r} here; .{attribute} has it: use .{attribute}[{key!r}]")
         return super()._missing(key)
 

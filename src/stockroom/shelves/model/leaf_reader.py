@@ -162,7 +162,8 @@ def open_leaves(pin: Pin, record: StateRecord | ValueRecord) -> LeafReader:
     """Return the reader of a state's leaves, including unflushed ones of the workspace."""
     workspace = pin.workspace
     find = None if workspace is None or workspace.is_flushed else workspace.read_unflushed_chunk
-    return LeafReader(pin.content, record, pin.tensors, find)
+    snapshot = pin.snapshot if workspace is None else workspace.base  # any of it: the record says which objects to read
+    return LeafReader(snapshot, record, pin.tensors, find)
 
 
 def _locate_chunks(rows: NDArray[np.int64], row_nbytes: int, chunks: ChunkList) -> NDArray[np.int64]:

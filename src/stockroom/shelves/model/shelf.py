@@ -58,9 +58,5 @@ class ModelShelf(Shelf[State]):
         record = write_state(workspace, state, where=f"model {name!r}", metadata=metadata)
         workspace.put_states({name_path(MODEL, name): record})
 
-    def __contains__(self, name: object) -> bool:
-        source = self._pin.source
-        return isinstance(name, str) and source.find_state(name_path(MODEL, name)) is not None
-
     def _repr_html_(self) -> str:
         return format_table(f"{len(self)} models", ((name,) for name in self))

@@ -6,8 +6,10 @@ overrule it. Pack numbers are never reused.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -22,9 +24,11 @@ from stockroom.store.index.small_packs import forget_due, forget_small, is_joina
 
 TABLE_SUFFIX = ".table"
 _PACKS, _NUMBERS, _TABLES, _META = "packs", "numbers", "tables", "meta"
+REMOVED = "removed"
+"""The database of `RemovedPacks`."""
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
-_malformed = partial(
+malformed_catalog = partial(
     malformed, "catalog", "a valid record", advice="delete the folders catalog and index to rebuild them"
 )
 T = TypeVar("T")
@@ -49,12 +53,17 @@ class Catalog:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._env = Environment.open(directory, databases=(_PACKS, _NUMBERS, _TABLES, _META, SMALL), metasync=False)
+        databases = (_PACKS, _NUMBERS, _TABLES, _META, REMOVED, SMALL)
+        self._env = Environment.open(directory, databases=databases, metasync=False)
         self._digests: dict[int, PackDigest] = {}
 
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+    def view(self, read: Callable[[ReadTxn], T]) -> T:
+        """Run `read` in one read transaction."""
+        return self._env.view(read)
 
     def update(self, change: Callable[[WriteTxn], T]) -> T:
         """Run `change` in one write transaction."""
@@ -63,6 +72,17 @@ class Catalog:
     def sync(self) -> None:
         """Bring all updates to disk: a power cut may undo the last one, but none before it."""
         self._env.sync()
+
+    def read_identity(self) -> bytes | None:
+        """Return a name that no catalog before or after has: pack numbers begin again in a new one.
+
+        None if this catalog is older than such names, or its file is gone.
+        """
+        identity = self._env.view(lambda txn: _get_counter(txn, b"identity"))
+        with suppress(OSError):
+            file = (self.directory / "data.mdb").stat()
+            return b"%d %d %d" % (identity, file.st_dev, file.st_ino) if identity else None
+        return None
 
     def find_digest(self, number: int) -> PackDigest | None:
         """Return the digest of pack `number`, or None if it is gone."""
@@ -158,9 +178,9 @@ def decode_table_record(data: bytes) -> TableRecord:
     try:
         record = _table_decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise _malformed(f"a table record ({error})") from error
+        raise malformed_catalog(f"a table record ({error})") from error
     if record.file not in (None, name_table(record.sequence)) or not 0 <= record.rows < _MAX_ROWS:
-        raise _malformed(f"a table record of {record.rows} rows in the file {record.file!r}")
+        raise malformed_catalog(f"a table record of {record.rows} rows in the file {record.file!r}")
     return record
 
 
@@ -173,15 +193,17 @@ def next_sequence(txn: WriteTxn) -> int:
     """Return a new table sequence number, which becomes the catalog's generation."""
     sequence = _get_counter(txn, b"generation") + 1
     txn.put(_META, b"generation", _U64.pack(sequence))
+    if not _get_counter(txn, b"identity"):
+        txn.put(_META, b"identity", os.urandom(8))
     return sequence
 
 
-def replace_tables(txn: WriteTxn, old: Sequence[TableRecord], new: TableRecord | None) -> None:
+def replace_tables(txn: WriteTxn, old: Sequence[TableRecord], new: Sequence[TableRecord]) -> None:
     """Replace the `old` tables by `new`."""
     for table in old:
         txn.delete(_TABLES, _U64.pack(table.sequence))
-    if new is not None:
-        txn.put(_TABLES, _U64.pack(new.sequence), _encode_table(new))
+    for table in new:
+        txn.put(_TABLES, _U64.pack(table.sequence), _encode_table(table))
 
 
 def read_generation(txn: ReadTxn) -> int:
@@ -196,11 +218,11 @@ def _get_counter(txn: ReadTxn, key: bytes) -> int:
 
 def _decode_number(fields: struct.Struct, data: bytes) -> int:
     if len(data) != fields.size:
-        raise _malformed(f"a number of {len(data)} bytes")
+        raise malformed_catalog(f"a number of {len(data)} bytes")
     return int(fields.unpack(data)[0])
 
 
 def _decode_digest(data: bytes) -> PackDigest:
     if len(data) != DIGEST_NBYTES:
-        raise _malformed(f"a digest of {len(data)} bytes")
+        raise malformed_catalog(f"a digest of {len(data)} bytes")
     return PackDigest(data)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
+from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -155,7 +156,7 @@ class ChunkSearch:
         failures: list[_Failure] = []
         for number, rows, where in iter_by_pack(candidates):
             try:
-                pack = self._cache.get(number)
+                manifest = self._cache.get_manifest(number)
             except StalePackError:
                 continue
             except (CorruptionError, UnreadableError) as error:
@@ -163,9 +164,9 @@ class ChunkSearch:
                     raise
                 failures.append(_Failure(number, where, error))
                 continue
-            is_inside = rows < pack.rows
+            is_inside = rows < manifest.rows
             inside = where[is_inside]
-            kept = pack.manifest.digests[rows[is_inside]]
+            kept = manifest.digests[rows[is_inside]]
             confirmed[inside] = (kept == digests[inside]).reshape(-1, DIGEST_NBYTES).all(axis=1)
         return confirmed, failures
 
@@ -188,8 +189,14 @@ def make_lost_error(digests: NDArray[np.uint8]) -> LostChunksError:
 
 def iter_by_pack(locations: NDArray[np.uint64]) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.int64]]]:
     """Yield for each pack in `locations` its number, the rows there, and the positions of these in `locations`."""
-    numbers = (locations >> ROW_BITS).astype(np.int64)
-    rows = (locations & ROW_MASK).astype(np.int64)
-    for number in np.unique(numbers).tolist():
-        where = np.flatnonzero(numbers == number)
-        yield number, rows[where], where
+    numbers, rows = (locations >> ROW_BITS).astype(np.int64), (locations & ROW_MASK).astype(np.int64)
+    if not len(numbers):
+        return
+    if (numbers == numbers[0]).all():  # as for a single location
+        yield int(numbers[0]), rows, np.arange(len(rows))
+        return
+    order = np.argsort(numbers, kind="stable")
+    numbers, rows = numbers[order], rows[order]
+    bounds = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(order)]
+    for start, stop in pairwise(bounds):
+        yield int(numbers[start]), rows[start:stop], order[start:stop]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ _malformed = partial(
     found="something else",
     advice="delete the index folder to rebuild it",
 )
+_SPAN_ROWS = 1 << 20
 ROW_BITS = np.uint64(32)
 ROW_MASK = np.uint64(0xFFFFFFFF)
 
@@ -42,6 +44,8 @@ class LocationTable:
 
     prefixes: NDArray[np.uint64]
     locations: NDArray[np.uint64]
+    mapped: mmap.mmap | None = None
+    """The map of its file, of which the arrays are views."""
 
     @property
     def rows(self) -> int:
@@ -50,8 +54,12 @@ class LocationTable:
 
     def encode(self) -> bytes:
         """Return the bytes of the table."""
-        header = _HEADER.pack(_MAGIC, _VERSION, self.rows)
-        return header + self.prefixes.astype("<u8").tobytes() + self.locations.astype("<u8").tobytes()
+        return encode_header(self.rows) + self.prefixes.astype("<u8").tobytes() + self.locations.astype("<u8").tobytes()
+
+    def release(self) -> None:
+        """Return the pages read so far to the system, which keeps them as long as it has room."""
+        if self.mapped is not None:
+            self.mapped.madvise(mmap.MADV_DONTNEED)
 
     def find(self, wanted: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the first row of each wanted prefix, or `rows` if there is none."""
@@ -62,6 +70,35 @@ class LocationTable:
         inside = np.minimum(index, max(self.rows - 1, 0))
         hit = (index < self.rows) & (self.prefixes[inside] == wanted) if self.rows else np.zeros(len(wanted), bool)
         return np.where(hit, index, self.rows)
+
+
+def encode_header(rows: int) -> bytes:
+    """Return the first bytes of a table of this many rows."""
+    return _HEADER.pack(_MAGIC, _VERSION, rows)
+
+
+def iter_spans(rows: int) -> Iterator[slice]:
+    """Yield the rows of a table in spans of bounded length."""
+    for start in range(0, rows, _SPAN_ROWS):
+        yield slice(start, min(start + _SPAN_ROWS, rows))
+
+
+def iter_matches(
+    tables: Sequence[LocationTable], digests: NDArray[np.uint8]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint64]]]:
+    """Yield batches of `(positions in digests, locations)`: rows whose prefix is that of a digest, newest table first.
+
+    `tables` come oldest first. A position is repeated as long as further rows share its prefix.
+    """
+    wanted = compute_prefixes(digests)
+    for table in reversed(tables):
+        index = table.find(wanted)
+        found = np.flatnonzero(index < table.rows)
+        while len(found):
+            yield found, table.locations[index[found]]
+            index[found] += 1
+            inside = found[index[found] < table.rows]
+            found = inside[table.prefixes[index[inside]] == wanted[inside]]
 
 
 def compute_prefixes(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -80,9 +117,9 @@ def sort_table(prefixes: NDArray[np.uint64], locations: NDArray[np.uint64]) -> L
     return LocationTable(prefixes[order], locations[order])
 
 
-def merge_tables(tables: list[LocationTable]) -> LocationTable:
+def merge_tables(tables: Sequence[LocationTable]) -> LocationTable:
     """Merge tables into one, newest table first among equal prefixes."""
-    newest_first = tables[::-1] or [LocationTable(np.empty(0, np.uint64), np.empty(0, np.uint64))]
+    newest_first = list(tables[::-1]) or [LocationTable(np.empty(0, np.uint64), np.empty(0, np.uint64))]
     prefixes = np.concatenate([table.prefixes for table in newest_first])
     return sort_table(prefixes, np.concatenate([table.locations for table in newest_first]))
 
@@ -95,7 +132,8 @@ def decode_table(data: bytes | mmap.mmap, *, where: str) -> LocationTable:
     if magic != _MAGIC or version != _VERSION or rows >= 1 << 40 or len(data) != _HEADER.size + 16 * rows:
         raise _malformed(where)
     prefixes = np.frombuffer(data, "<u8", rows, _HEADER.size)
-    return LocationTable(prefixes, np.frombuffer(data, "<u8", rows, _HEADER.size + 8 * rows))
+    locations = np.frombuffer(data, "<u8", rows, _HEADER.size + 8 * rows)
+    return LocationTable(prefixes, locations, data if isinstance(data, mmap.mmap) else None)
 
 
 def read_table(path: Path) -> LocationTable:

@@ -50,6 +50,22 @@ _MAX_BLOCK_NBYTES = 4 * CHUNK_MAX_NBYTES
 _CODECS = tuple(Codec)
 
 
+@dataclass(frozen=True, slots=True)
+class ManifestHeader:
+    """The first bytes of a `chunks` file: all that it says of the pack, but nothing of single rows."""
+
+    layout: PackLayout
+    rows: int
+    units: int
+    shard_nbytes: int
+    zarr_digest: bytes
+
+    @property
+    def nbytes(self) -> int:
+        """The length of the header itself."""
+        return _HEADER.size + 8 * len(self.layout.item_shape or ())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Manifest:
     """A decoded `chunks` file. Arrays are views of its bytes: digests `(rows, 32)`, offsets and lengths `(rows,)`."""
@@ -66,6 +82,17 @@ class Manifest:
     def rows(self) -> int:
         """Number of chunks in the pack."""
         return len(self.digests)
+
+    @property
+    def header(self) -> ManifestHeader:
+        """What it says of the pack as a whole."""
+        return ManifestHeader(self.layout, self.rows, self.units, self.shard_nbytes, self.zarr_digest)
+
+    @property
+    def nbytes(self) -> int:
+        """The length of the `chunks` file."""
+        per_row = DIGEST_NBYTES + (16 if self.layout.is_ragged else 0)
+        return self.header.nbytes + per_row * self.rows
 
     def encode(self) -> bytes:
         """Return the bytes of the `chunks` file."""
@@ -94,8 +121,8 @@ class Manifest:
         return PackDigest(compute_digest(self.encode()))
 
 
-def decode_manifest(data: Any, *, where: str) -> Manifest:
-    """Decode a manifest from any buffer, as views; raises `MalformedRecordError` naming `where` if it is malformed."""
+def decode_header(data: Any, nbytes: int, *, where: str) -> ManifestHeader:
+    """Decode the header of a manifest of `nbytes`, given its first bytes; raises as `decode_manifest`."""
     view = memoryview(data).cast("B")
     if len(view) < _HEADER.size:
         raise malformed(where, f"at least {_HEADER.size} bytes", f"{len(view)}")
@@ -108,12 +135,20 @@ def decode_manifest(data: Any, *, where: str) -> Manifest:
         raise malformed(where, "a known kind and codec, and valid axes and rows", f"{ragged, codec, axes, rows}")
     per_row = DIGEST_NBYTES + (16 if ragged else 0)
     expected = _HEADER.size + 8 * axes + rows * per_row
-    if len(view) != expected:
-        raise malformed(where, f"{expected} bytes", f"{len(view)}")
+    if nbytes != expected:
+        raise malformed(where, f"{expected} bytes", f"{nbytes}")
     item_shape = None if ragged else struct.unpack_from(f"<{axes}Q", view, _HEADER.size)
     layout = PackLayout(_decode_dtype(name, where), item_shape, _CODECS[codec], block)
     _check_sizes(layout, rows=rows, units=units, shard_nbytes=shard, where=where)
-    return Manifest(layout, units, shard, zarr, *_decode_columns(view, _HEADER.size + 8 * axes, rows, bool(ragged)))
+    return ManifestHeader(layout, rows, units, shard, zarr)
+
+
+def decode_manifest(data: Any, *, where: str) -> Manifest:
+    """Decode a manifest from any buffer, as views; raises `MalformedRecordError` naming `where` if it is malformed."""
+    view = memoryview(data).cast("B")
+    header = decode_header(view, len(view), where=where)
+    columns = _decode_columns(view, header.nbytes, header.rows, header.layout.is_ragged)
+    return Manifest(header.layout, header.units, header.shard_nbytes, header.zarr_digest, *columns)
 
 
 def read_manifest(directory: Path) -> Manifest:

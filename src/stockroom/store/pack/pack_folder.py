@@ -5,7 +5,6 @@ It knows names and identities of files, not their content.
 
 from __future__ import annotations
 
-import mmap
 import os
 import stat
 from contextlib import suppress
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError
 from stockroom.files import FileIdentity, identify, refuse_unreadable
+from stockroom.store.pack.file_map import map_shared
 from stockroom.store.pack.presence import PRESENCE_NAME
 
 
@@ -52,31 +52,45 @@ def open_folder(directory: Path) -> int:
         raise CorruptionError(f"{directory}: pack is missing; run `stock fsck`", where=str(directory)) from error
 
 
-def open_file(folder: int, name: str, directory: Path) -> int:
-    """Open a file of the folder open as `folder`; raises as `open_folder` does."""
-    path = directory / name
+def open_file(folder: int, name: str, directory: Path) -> tuple[int, os.stat_result]:
+    """Open a file of the folder open as `folder`, and return its status too; raises as `open_folder` does."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError as error:
+        path = directory / name
         refuse_unreadable(error, path)
         raise CorruptionError(f"{path}: cannot be read ({error}); run `stock fsck`", where=str(path)) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
         os.close(fd)
+        path = directory / name
         raise CorruptionError(f"{path}: expected a file, found something else; run `stock fsck`", where=str(path))
-    return fd
+    return fd, status
 
 
 def map_file(folder: int, name: str, directory: Path) -> tuple[NDArray[np.uint8], FileIdentity]:
-    """Map a file of the folder open as `folder`; returns its bytes and its identity."""
-    path = directory / name
-    fd = open_file(folder, name, directory)
+    """Map a file of the folder open as `folder`; returns its bytes and its identity. Keeps no file open."""
+    fd, status = open_file(folder, name, directory)
     try:
-        return np.frombuffer(mmap.mmap(fd, 0, access=mmap.ACCESS_READ), np.uint8), identify(os.fstat(fd))
+        if not status.st_size:
+            path = directory / name
+            raise CorruptionError(f"{path}: cannot be read (it is empty); run `stock fsck`", where=str(path))
+        return map_shared(fd, status.st_size), identify(status)
     except OSError as error:
-        refuse_unreadable(error, path)
+        refuse_unreadable(error, directory / name)
         raise
-    except ValueError as error:  # an empty file cannot be mapped
-        raise CorruptionError(f"{path}: cannot be read ({error}); run `stock fsck`", where=str(path)) from error
+    finally:
+        os.close(fd)
+
+
+def read_head(folder: int, name: str, directory: Path, max_nbytes: int) -> tuple[bytes, int]:
+    """Return the first `max_nbytes` of a file of the folder open as `folder`, and its size."""
+    fd, status = open_file(folder, name, directory)
+    try:
+        return os.pread(fd, max_nbytes, 0), status.st_size
+    except OSError as error:
+        refuse_unreadable(error, directory / name)
+        raise
     finally:
         os.close(fd)
 
@@ -85,7 +99,7 @@ def read_file(directory: Path, name: str) -> bytes:
     """Return the content of a small file of a pack; raises as `open_folder` does."""
     folder = open_folder(directory)
     try:
-        file = ReadFile(open_file(folder, name, directory), directory / name)
+        file = ReadFile(open_file(folder, name, directory)[0], directory / name)
     finally:
         os.close(folder)
     return file[0 : file.nbytes].tobytes()

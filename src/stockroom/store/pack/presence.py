@@ -6,7 +6,6 @@ A unit is a block if the pack is encoded, and a row if it is raw. A pack without
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from stockroom.errors import ReadOnlyError, malformed
 from stockroom.files import FileIdentity, give_to_owner, identify, refuse_unreadable
+from stockroom.store.pack.file_map import map_shared
 
 PRESENCE_NAME = "present"
 _HEADER = struct.Struct("<8sQ")
@@ -58,13 +58,13 @@ class PresenceMap:
         if found.st_size != _HEADER.size + -(-units // 8):
             raise malformed(str(where), expected, "another size", _ADVICE)
         try:
-            mapping = mmap.mmap(fd, 0, access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ)
+            mapping = map_shared(fd, found.st_size, writable=writable)
         except OSError as error:
             refuse_unreadable(error, where)
             raise
-        if _HEADER.unpack_from(mapping) != (_MAGIC, units):
+        if _HEADER.unpack(mapping[: _HEADER.size].tobytes()) != (_MAGIC, units):
             raise malformed(str(where), expected, "something else", _ADVICE)
-        opened = cls(np.frombuffer(mapping, np.uint8, offset=_HEADER.size), units, identify(found))
+        opened = cls(mapping[_HEADER.size :], units, identify(found))
         if opened._padding:
             raise malformed(str(where), expected, "bits set after the last", _ADVICE)
         return opened

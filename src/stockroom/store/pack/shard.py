@@ -9,6 +9,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.digest import Buffer
 from stockroom.errors import MalformedRecordError
 from stockroom.store.codecs import CRC_NBYTES
 
@@ -26,9 +27,13 @@ def encode_index(spans: NDArray[np.uint64]) -> bytes:
     return body + int(google_crc32c.value(body)).to_bytes(CRC_NBYTES, "little")
 
 
-def decode_index(tail: bytes, *, body_nbytes: int, where: str) -> NDArray[np.uint64]:
-    """Decode `(blocks, 2)` offsets and sizes from a shard's tail, with every block in the first `body_nbytes`."""
-    body, crc = tail[:-CRC_NBYTES], tail[-CRC_NBYTES:]
+def decode_index(tail: Buffer, *, body_nbytes: int, where: str) -> NDArray[np.uint64]:
+    """Decode `(blocks, 2)` offsets and sizes from a shard's tail, as a view; every block is in the first `body_nbytes`.
+
+    Raises `MalformedRecordError` naming `where`.
+    """
+    encoded = np.frombuffer(tail, np.uint8)
+    body, crc = encoded[:-CRC_NBYTES], encoded[-CRC_NBYTES:].tobytes()
     if len(body) % ENTRY_NBYTES or int(google_crc32c.value(body)).to_bytes(CRC_NBYTES, "little") != crc:
         raise MalformedRecordError(f"{where}: shard index fails its checksum; run `stock fsck`", where=where)
     spans = np.frombuffer(body, "<u8").reshape(-1, 2)

@@ -102,7 +102,9 @@ def repack(store: TensorStore, plan: RepackPlan, *, on_progress: OnProgress | No
     one cannot be read.
     """
     with lock_removal(store):
-        return rewrite_packs(store, plan, on_progress=on_progress)
+        report = rewrite_packs(store, plan, on_progress=on_progress)
+    store.index.merge()
+    return report
 
 
 def rewrite_packs(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -195,14 +194,17 @@ def check_open_pack(pack: Pack) -> None:
 
 
 def mask_bad_rows(pack: Pack) -> NDArray[np.bool_]:
-    """Return which rows are absent, cannot be decoded or do not match their digest, as `(rows,)`. Reads row by row.
+    """Return which rows are absent, cannot be decoded or do not match their digest, as `(rows,)`. Reads in parts.
 
     Raises `UnreadableError` if a row cannot be read: it may be right.
     """
     bad = np.ones(pack.rows, bool)
-    for row in _list_present_rows(pack, np.arange(pack.rows)).tolist():
-        with suppress(CorruptionError, ValueError):
-            bad[row] = compute_digest(pack.read_row(row)) != pack.manifest.digests[row].tobytes()
+    for part in _split(pack, _list_present_rows(pack, np.arange(pack.rows))):
+        wrong = _list_wrong(pack, part)
+        if isinstance(wrong, UnreadableError):
+            raise wrong
+        bad[part] = False
+        bad[wrong] = True
     return bad
 
 
@@ -250,10 +252,7 @@ def _split(pack: Pack, rows: NDArray[np.int64]) -> list[list[int]]:
 
 
 def _list_present_rows(pack: Pack, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    if pack.presence is None:
-        return rows
-    absent = pack.list_absent(rows)
-    return np.array([row for row in rows if not np.isin(pack.list_units(np.array([row])), absent).any()], np.int64)
+    return rows if pack.presence is None else rows[~pack.mask_absent(rows)]
 
 
 def _describe_rows(pack: Pack, where: str, bad: list[int]) -> Iterator[Damage]:

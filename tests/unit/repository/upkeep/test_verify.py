@@ -11,7 +11,8 @@ import pytest
 from stockroom import CorruptionError, InvalidInputError, StockRoom
 from stockroom.digest import CommitId
 from stockroom.kv import Environment
-from stockroom.refs import DATABASES
+from stockroom.refs import DATABASES, objects
+from stockroom.store.tensor_store import TensorStore
 
 COUNT = 40
 
@@ -214,3 +215,33 @@ def test_the_catalog_and_index_are_rebuilt_from_the_packs_alone(path):
         for name, batch in whole.items():
             assert all(np.array_equal(a, b) for a, b in zip(stock.data[name][:], batch, strict=True))
         assert stock.verify().ok
+
+
+def test_each_object_is_hashed_once(path, monkeypatch):
+    hashed = []
+    decode_object = objects.decode_object
+    monkeypatch.setattr(
+        objects, "decode_object", lambda value, digest: hashed.append(digest) or decode_object(value, digest)
+    )
+    with StockRoom(path) as stock:
+        hashed.clear()
+        report = stock.verify()
+    assert report.ok
+    assert len(hashed) == len(set(hashed)) == report.objects
+
+
+@pytest.mark.parametrize("commits", [10, 40])
+def test_each_chunk_is_looked_up_once_however_many_commits_have_it(tmp_path, monkeypatch, commits):
+    located = []
+    locate = TensorStore.locate
+    monkeypatch.setattr(
+        TensorStore, "locate", lambda self, digests, *more: located.extend(digests) or locate(self, digests, *more)
+    )
+    with StockRoom.init(tmp_path / "repo") as stock:
+        for number in range(commits):
+            with stock.enable_write(f"{number}") as writer:
+                column = writer.data["x"] if number else writer.data.create("x", dtype="uint8", shape=(100,))
+                column[number] = np.full(100, number, np.uint8)
+        located.clear()
+        assert stock.verify().ok
+        assert len(located) == commits

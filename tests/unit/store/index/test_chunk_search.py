@@ -11,6 +11,7 @@ import pytest
 
 from stockroom.errors import CorruptionError
 from stockroom.store.chunk_run import Stream
+from stockroom.store.index.chunk_search import iter_by_pack
 from stockroom.store.index.location_table import ROW_BITS
 from stockroom.store.pack.presence import PresenceMap
 from stockroom.store.tensor_store import TensorStore
@@ -57,6 +58,18 @@ def test_rows_that_no_other_pack_holds_name_the_damage(store, two_packs):
 
     with pytest.raises(CorruptionError, match="stock fsck"):
         read(store, two_packs)
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_every_location_is_in_the_group_of_its_pack_in_the_order_given(count: int) -> None:
+    rng = np.random.default_rng(count)
+    numbers, rows = rng.integers(0, 40, count), rng.integers(0, 1 << 32, count)
+    locations = numbers.astype(np.uint64) << np.uint64(32) | rows.astype(np.uint64)
+    groups = list(iter_by_pack(locations))
+    assert [number for number, _, _ in groups] == sorted(set(numbers.tolist()))
+    for number, some, where in groups:
+        assert where.tolist() == np.flatnonzero(numbers == number).tolist()
+        assert (some == rows[where]).all()
 
 
 def test_a_whole_pack_is_preferred_to_a_newer_partial_one(store, tmp_path):

@@ -8,14 +8,13 @@ from stockroom.errors import LockedError
 from stockroom.store.pack.pack_lock import lock_packs, try_lock_packs
 
 
-def test_packs_may_come_from_many_at_once_but_go_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr("stockroom.store.pack.pack_lock._TIMEOUT_S", 0.01)
+def test_packs_may_come_from_many_at_once_but_go_alone(tmp_path):
     first, second = (lock_packs(tmp_path, alone=False) for _ in range(2))
     first.release()
     with second, pytest.raises(LockedError, match=r"moving packs.*waited 0\.01 s.*place\.lock"):
-        lock_packs(tmp_path, alone=True)
+        lock_packs(tmp_path, alone=True, timeout_s=0.01)
     with lock_packs(tmp_path, alone=True), pytest.raises(LockedError, match="moving packs"):
-        lock_packs(tmp_path, alone=False)
+        lock_packs(tmp_path, alone=False, timeout_s=0.01)
     lock_packs(tmp_path, alone=True).release()
 
 

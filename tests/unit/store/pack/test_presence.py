@@ -138,6 +138,26 @@ def test_absent_units_are_not_damage_but_a_flipped_present_one_is(store, put, on
     assert [damage.where for damage in check_pack(pack.directory).damage] == [f"pack {pack.digest.hex()}"]
 
 
+@pytest.mark.parametrize("codec", ["raw", "zstd"])
+@pytest.mark.parametrize("layout", ["uniform", "ragged"])
+def test_a_row_is_absent_if_any_of_its_units_is(store, put, only_pack, fetcher, rows, codec, layout):
+    given = rows if layout == "uniform" else [row[: 3 * i].tobytes() * (i % 7) for i, row in enumerate(rows)]
+    put(given, codec=codec)
+    fetcher.hollow_out(only_pack())
+    for pack in store.iter_packs():
+        units = pack.rows if codec == "raw" else len(pack.spans)
+        here = np.random.default_rng(3).permutation(units)[: units // 2]
+        presence = PresenceMap.open(pack.directory, units, writable=True)
+        presence.add(here)
+        each = [pack.list_units(np.array([row])).tolist() for row in range(pack.rows)]
+        expected = [not set(needed) <= set(here.tolist()) for needed in each]
+        wanted = np.random.default_rng(4).permutation(pack.rows)
+        assert pack.mask_absent(wanted).tolist() == [expected[row] for row in wanted]
+        assert pack.list_units(np.arange(pack.rows)).tolist() == sorted({unit for needed in each for unit in needed})
+        presence.add(np.arange(units))
+        assert not pack.mask_absent(wanted).any()
+
+
 def test_marks_are_seen_by_every_open_map_and_counted(tmp_path):
     written = PresenceMap.create(tmp_path, 1001)
     seen = PresenceMap.open(tmp_path, 1001)

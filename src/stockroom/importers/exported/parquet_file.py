@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import InvalidInputError
-from stockroom.importers.exported import Keyed
+from stockroom.importers.exported.sources import Keyed
 from stockroom.importers.source import KeyedSource
 from stockroom.shelves.data.table import Values
 from stockroom.shelves.data.values import Schema

@@ -12,7 +12,14 @@ import numpy as np
 import zarr
 
 from stockroom.errors import InvalidInputError
-from stockroom.importers.exported import Keyed, convert_record, iter_grouped, iter_stacked, make_empty, make_source
+from stockroom.importers.exported.sources import (
+    Keyed,
+    convert_record,
+    iter_grouped,
+    iter_stacked,
+    make_empty,
+    make_source,
+)
 from stockroom.importers.limits import Limits
 from stockroom.importers.source import Batch, KeyedSource, count_batch_rows
 from stockroom.importers.streams import translate_read_errors

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError
-from stockroom.importers.exported import (
+from stockroom.importers.exported.sources import (
     Keyed,
     iter_grouped,
     iter_stacked,

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from stockroom.errors import CorruptionError
-from stockroom.importers.exported import Keyed, iter_grouped, make_source, parse_npy, parse_record
+from stockroom.importers.exported.sources import Keyed, iter_grouped, make_source, parse_npy, parse_record
 from stockroom.importers.limits import Limits
 from stockroom.importers.source import KeyedSource
 from stockroom.importers.streams import translate_read_errors

@@ -1,0 +1,55 @@
+"""The leaves that a walk has followed lately, so that a commit that adds one sample costs one look-up.
+
+The next version of a leaf has nearly the same entries. It usually begins with the same key.
+
+Kept apart: the walk says what refers to what, and needs no memory of it to be right.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stockroom.trees import Key, KeyBatch, Node
+
+_CAPACITY: Final = 2048  # leaves, about 16 KiB each
+
+
+class RecentLeaves:
+    """Leaves by the place of their tree and their first key, the least recently used dropped first."""
+
+    def __init__(self) -> None:
+        self._leaves: OrderedDict[tuple[Hashable, Key], Node] = OrderedDict()
+
+    def list_fresh(self, place: Hashable, leaf: Node) -> NDArray[np.int64]:
+        """Return the rows of a leaf, except those that the leaf it may replace has under the same keys."""
+        before = self._leaves.get((place, leaf.keys[0])) if len(leaf) else None
+        if before is None or before.format != leaf.format:
+            return np.arange(len(leaf))
+        if _are_equal(before.keys.batch, leaf.keys.batch):
+            return np.flatnonzero((before.values != leaf.values).any(axis=1))
+        rows, is_known = before.keys.locate(leaf.keys)
+        is_known[is_known] = (before.values[rows[is_known]] == leaf.values[is_known]).all(axis=1)
+        return np.flatnonzero(~is_known)
+
+    def add(self, place: Hashable, leaf: Node) -> None:
+        """Take a leaf as followed."""
+        if len(leaf):
+            self._leaves[place, leaf.keys[0]] = leaf
+            self._leaves.move_to_end((place, leaf.keys[0]))
+            if len(self._leaves) > _CAPACITY:
+                self._leaves.popitem(last=False)
+
+    def clear(self) -> None:
+        """Take no leaf as followed."""
+        self._leaves.clear()
+
+
+def _are_equal(one: KeyBatch, other: KeyBatch) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return one == other

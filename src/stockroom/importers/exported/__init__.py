@@ -1,0 +1,1 @@
+"""Readers of the files that `stock export` wrote: they give back the column, with its keys and its exact schema."""
