@@ -205,9 +205,10 @@ def test_gc_of_a_remote_says_what_it_marks_and_removes(source: Path, tmp_path: P
     assert "not long enough" in first.stderr
     found = read_json(source, "gc", "--remote", "--grace", "0")
     assert (found["remote"], found["packs"], found["marked"], found["waiting"]) == ("origin", 1, 0, 0)
+    repacked = read_json(source, "gc", "--remote", "--repack")
+    assert (repacked["repacked"], repacked["made"]) == (0, 0)  # there is nothing small beside another
     for words, message in (
         (("gc", "--remote", "nope"), "no remote 'nope'"),
-        (("gc", "--remote", "--repack"), "--repack"),
         (("gc", "origin"), "--remote"),
     ):
         refused = run_stock(source, *words)

@@ -152,10 +152,12 @@ class _Push:
     _described: set[PackDigest] = field(default_factory=set)
     _bundles: set[bytes] = field(default_factory=set)
     _replaced: list[PlannedPack] = field(default_factory=list)
+    _may_regroup: bool = True
     _nbytes: int = 0
 
     def run(self) -> PushReport:
         refs, state = self._repository.refs, self._find_state()
+        self._may_regroup = not self._again
         is_newest = False
         for round_ in range(_ROUNDS):
             updates = plan_updates(state, self._request)
@@ -174,7 +176,8 @@ class _Push:
                 self._check_exclusive()
                 following = self._send(state, updates)
                 publish_state(self._transport, following)
-            except StalePackError:
+            except StalePackError:  # gc rewrote packs: from now on, send them as they are
+                self._may_regroup = False
                 continue
             except StateTakenError as taken:
                 time.sleep(random.uniform(0, 0.02 * min(round_, 25)))  # noqa: S311 - so that many do not meet again
@@ -226,7 +229,7 @@ class _Push:
         following = follow_updates(state, updates)
         with _noticing_gc(self._transport, state):
             known = list_known_commits(self._repository, self._transport, None if self._again else state, tips)
-            sent = None if self._again else self._tracking.read_packs() | self._sent | self._doubted
+            sent = self._tracking.read_packs() | self._sent | self._doubted if self._may_regroup else None
             contents, packs, replaced = open_contents(self._repository, tips, known, avoid=self._avoid, sent=sent)
             self._replaced += replaced
             if not contents.commits:

@@ -14,6 +14,7 @@ import numpy as np
 
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError, StockroomError, UnreadableError
+from stockroom.files import is_exhaustion
 from stockroom.store.index.small_packs import FANOUT
 from stockroom.store.pack.layout import PACK_MAX_ROWS, PACK_TARGET_NBYTES, locate_pack
 from stockroom.store.pack.pack import Pack, StalePackError
@@ -22,7 +23,7 @@ from stockroom.store.upkeep.removal import try_lock_removal
 from stockroom.store.upkeep.repack import RepackPlan, rewrite_packs
 from stockroom.store.upkeep.row_copier import PlannedPack, describe_pack
 
-_MAX_PACKS: Final = 4 * FANOUT
+_MAX_PACKS: Final = 2 * FANOUT
 _PATIENCE_S: Final = 0.05
 
 
@@ -76,7 +77,9 @@ def _open_joinable(store: TensorStore, group: bytes, spared: Collection[bytes]) 
             continue
         try:
             pack = Pack(locate_pack(store.packs_directory, digest), digest, careful=True)
-        except (CorruptionError, UnreadableError):
+        except (CorruptionError, UnreadableError) as error:
+            if _is_passing(error):
+                raise
             apart.append(digest)
             continue
         if pack.presence is None and digest not in spared:
@@ -100,6 +103,12 @@ def _join(
 ) -> int:
     try:
         return len(rewrite_packs(store, plan, on_made=on_made, opened=opened, timeout_s=_PATIENCE_S).removed)
-    except (CorruptionError, UnreadableError):
-        store.catalog.keep_apart([pack.digest for pack in plan.packs])
+    except (CorruptionError, UnreadableError) as error:
+        if not _is_passing(error):
+            store.catalog.keep_apart([pack.digest for pack in plan.packs])
         raise
+
+
+def _is_passing(error: CorruptionError | UnreadableError) -> bool:
+    """Return whether the pack may be as it should, and this process has too many files open."""
+    return isinstance(error, UnreadableError) and is_exhaustion(error)

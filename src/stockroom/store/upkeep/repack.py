@@ -23,7 +23,7 @@ from stockroom.store.index.chunk_search import NOWHERE
 from stockroom.store.index.location_table import ROW_BITS
 from stockroom.store.index.small_packs import SMALL_NBYTES, is_small
 from stockroom.store.pack.layout import locate_pack
-from stockroom.store.pack.manifest import Manifest, read_manifest
+from stockroom.store.pack.manifest import read_manifest
 from stockroom.store.pack.pack import Pack, StalePackError
 from stockroom.store.pack.pack_lock import PLACE_TIMEOUT_S
 from stockroom.store.pack.writer_folder import open_writer_folder
@@ -35,6 +35,9 @@ _MAX_UNREACHABLE_PART = 0.25
 _ROWS_AT_ONCE = 1 << 18
 _ROWS_A_PACK = 512
 """Looking up a pack costs about as much as looking up this many rows."""
+
+_MAX_KEPT_ROWS = 1 << 20
+"""How many digests of planned packs stay in memory from the first look-up to the second."""
 
 OnProgress: TypeAlias = Callable[[int, int], None]
 """Called with the raw bytes done and the raw bytes in total."""
@@ -201,6 +204,8 @@ class _Rewriter:
         self._planned = {*(planned.number for planned in plan.packs)}
         self._outside = {*self._planned, *outside}
         self._left: set[int] = set()
+        self._kept: dict[int, NDArray[np.uint8]] = {}
+        self._kept_rows = 0
 
     def add(self, batch: Sequence[PlannedPack], copier: RowCopier) -> Iterator[PlannedPack]:
         """Write the rows of packs that are kept and that no whole pack outside the plan holds; yield each when done."""
@@ -229,7 +234,7 @@ class _Rewriter:
         here = [planned for planned in batch if self._is_here(planned)]
         if not here:
             return []
-        digests = [self._read_manifest(planned).digests for planned in here]
+        digests = [self._read_digests(planned) for planned in here]
         stops = np.cumsum([len(some) for some in digests])
         is_elsewhere = np.split(self._is_elsewhere(np.concatenate(digests)), stops[:-1])
         kept = map(self._find_kept, here)
@@ -238,11 +243,16 @@ class _Rewriter:
             for planned, found, rows in zip(here, is_elsewhere, kept, strict=True)
         ]
 
-    def _read_manifest(self, planned: PlannedPack) -> Manifest:
-        opened = self._opened.get(planned.number)
+    def _read_digests(self, planned: PlannedPack) -> NDArray[np.uint8]:
+        opened, kept = self._opened.get(planned.number), self._kept.get(planned.number)
         if opened is not None:
-            return opened.manifest
-        return read_manifest(locate_pack(self._store.packs_directory, planned.digest))
+            return opened.manifest.digests
+        if kept is None:
+            kept = read_manifest(locate_pack(self._store.packs_directory, planned.digest)).digests
+            self._kept_rows += len(kept)
+            if self._kept_rows <= _MAX_KEPT_ROWS:
+                self._kept[planned.number] = kept
+        return kept
 
     def _is_here(self, planned: PlannedPack) -> bool:
         if planned.number in self._opened:
