@@ -7,7 +7,6 @@ before anybody relies on it.
 
 from __future__ import annotations
 
-import mmap
 import os
 import shutil
 import tempfile
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stockroom.errors import StockroomError
+from stockroom.file_map import map_shared
 
 HEADER_NBYTES: Final = 192
 SLOT_NBYTES: Final = 64
@@ -39,8 +39,7 @@ class LockTable:
 
     def __init__(self, fd: int) -> None:
         """Map the lock file that is open as `fd`."""
-        self._map = mmap.mmap(fd, HEADER_NBYTES)
-        self._words = memoryview(self._map).cast("Q")
+        self._words = map_shared(fd, HEADER_NBYTES, writable=True).data.cast("Q")
 
     def reserve(self, env: Any, path: Path) -> None:
         """Check the layout, and keep the first slot for other processes' readers. `env` has never had a transaction.
@@ -77,7 +76,6 @@ class LockTable:
     def close(self) -> None:
         """Unmap it."""
         self._words.release()
-        self._map.close()
 
 
 def _make_layout_error(path: Path) -> StockroomError:

@@ -12,7 +12,6 @@ The system ends a lock with its process. Such locks need no right to write, and 
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 import threading
@@ -24,6 +23,7 @@ from typing import Any, Final
 import lmdb
 
 from stockroom.errors import LockedError
+from stockroom.file_map import map_shared
 from stockroom.kv.lock_table import LockTable
 from stockroom.locks import ByteLocks
 
@@ -41,8 +41,7 @@ class MetaPages:
     def __init__(self, fd: int) -> None:
         """Map the pages of the LMDB file that is open as `fd`."""
         (nbytes,) = _PAGE_NBYTES.unpack(os.pread(fd, _PAGE_NBYTES.size, 0))
-        self._map = mmap.mmap(fd, 2 * nbytes, access=mmap.ACCESS_READ)
-        self._words = memoryview(self._map).cast("Q")
+        self._words = map_shared(fd, 2 * nbytes).data.cast("Q")
         self._other_txnid = nbytes // 8 + _TXNID
 
     def read_newest(self) -> int:
@@ -56,7 +55,6 @@ class MetaPages:
     def close(self) -> None:
         """Unmap them."""
         self._words.release()
-        self._map.close()
 
 
 class OpenedFile:

@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from stockroom.file_map import map_private
 from stockroom.store.index.chunk_search import iter_by_pack
 from stockroom.store.index.location_table import ROW_BITS
-from stockroom.store.pack.file_map import map_private
 from stockroom.store.pack.pack import Pack
 from stockroom.store.tensor_store import TensorStore
 

@@ -11,8 +11,8 @@ import pytest
 from blake3 import blake3
 
 from stockroom.errors import CorruptionError
+from stockroom.file_map import map_private
 from stockroom.store.chunk_run import ChunkRun, Stream
-from stockroom.store.pack.file_map import map_private
 from stockroom.store.private_read import StoredTensor, locate_tensors, read_private
 from stockroom.store.tensor_store import TensorStore
 from stockroom.store.tensor_writer import TensorWriter

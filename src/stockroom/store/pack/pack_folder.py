@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import CorruptionError
+from stockroom.file_map import map_shared
 from stockroom.files import FileIdentity, identify, refuse_unreadable
-from stockroom.store.pack.file_map import map_shared
 from stockroom.store.pack.presence import PRESENCE_NAME
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.errors import ReadOnlyError, malformed
+from stockroom.file_map import map_shared
 from stockroom.files import FileIdentity, give_to_owner, identify, refuse_unreadable
-from stockroom.store.pack.file_map import map_shared
 
 PRESENCE_NAME = "present"
 _HEADER = struct.Struct("<8sQ")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stockroom.store.pack.file_map import map_private, map_shared
+from stockroom.file_map import map_private, map_shared
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Maps files into memory without keeping them open.
 
 `mmap.mmap` keeps a file descriptor for every map (until Python 3.13 made that optional), and a process needs more maps,
-of packs and of a model's tensors, than it may have open files. So this calls the system's `mmap` directly.
+of packs, tensors and metadata, than it may have open files. So this calls the system's `mmap` directly.
 """
 
 from __future__ import annotations
