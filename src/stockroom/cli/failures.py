@@ -17,6 +17,7 @@ from stockroom.cli import exit_codes
 from stockroom.cli.console import DOCUMENT_VERSION
 from stockroom.content.printable import as_printable
 from stockroom.errors import StockroomError
+from stockroom.files import is_exhaustion
 
 # typer raises usage errors of its bundled click, which newer versions keep private.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -43,6 +44,8 @@ def exit_code_of_failure(error: BaseException) -> int:
         return exit_codes.USAGE
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return exit_codes.INTERRUPTED
+    if isinstance(error, OSError) and is_exhaustion(error):
+        return exit_codes.UNREADABLE
     return exit_codes.exit_code_of(error)
 
 
