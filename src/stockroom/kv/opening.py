@@ -12,7 +12,7 @@ from typing import Any, Final
 import lmdb
 
 from stockroom.errors import NotFoundError, StockroomError
-from stockroom.files import give_to_owner, make_folder
+from stockroom.files import give_to_owner, is_exhaustion, make_folder, refuse_unreadable
 from stockroom.kv.file_system import check_local, find_file_system, is_network
 from stockroom.kv.lock_table import LockTable, private_folder
 from stockroom.kv.opened import OpenedFile
@@ -47,6 +47,7 @@ def open_lmdb(path: Path, options: OpenOptions, *, only_reading: bool = False) -
     Raises:
         NotFoundError: there is none and `options.create` is false.
         CorruptionError, FormatVersionError: the file is damaged, or of another version.
+        UnreadableError: this process may not open more files.
         StockroomError: a new one on a network file system; no room on the disk, or for the map.
     """
     data = path / "data.mdb"
@@ -62,6 +63,8 @@ def open_lmdb(path: Path, options: OpenOptions, *, only_reading: bool = False) -
     except lmdb.Error as error:
         raise translate(error, path) from error
     except OSError as error:
+        if is_exhaustion(error):
+            refuse_unreadable(error, path)
         raise StockroomError(f"{path}: cannot be opened: {error.strerror or error}") from error
 
 
