@@ -164,8 +164,9 @@ def _sort(refs: RefStore, tips: Sequence[CommitId], graph: _Graph) -> Iterator[L
         here.remove(candidate.commit_id)
         if graph.has_children(candidate.commit_id):
             continue
+        parents = graph.take(candidate.commit_id)
         yield LoggedCommit(candidate.commit_id, candidate.record)
-        for parent in graph.take(candidate.commit_id):
+        for parent in parents:
             if parent not in here:
                 here.add(parent)
                 heapq.heappush(candidates, _Candidate(refs.get_commit(parent), parent))
@@ -181,8 +182,9 @@ def _sort_by_line(refs: RefStore, tips: Sequence[CommitId], graph: _Graph) -> It
         commit_id, _ = entries.popitem()
         if graph.has_children(commit_id):
             continue
+        parents = graph.take(commit_id)
         yield LoggedCommit(commit_id, refs.get_commit(commit_id))
-        for parent in graph.take(commit_id):
+        for parent in parents:
             entries.pop(parent, None)
             entries[parent] = None
 

@@ -246,13 +246,12 @@ def _decompress(payload: bytes, nbytes: int, where: str) -> bytes:
 
     if read_zstd_nbytes(payload[:18]) != nbytes:  # before allocating anything
         raise _malformed(where, f"a zstd frame of {nbytes} bytes", "another size")
+    data = bytearray(nbytes)  # frames after the first do not fit
     try:
-        data: bytes = zstd.decompress(payload)
+        zstd.decompress(payload, data)
     except (RuntimeError, ValueError) as error:
         raise _malformed(where, f"a zstd frame of {nbytes} bytes", str(error)) from error
-    if len(data) != nbytes:
-        raise _malformed(where, f"a zstd frame of {nbytes} bytes", f"one of {len(data)}")
-    return data
+    return bytes(data)
 
 
 def _take_keys(txn: ReadTxn, start: bytes, *, n: int) -> list[bytes]:
