@@ -244,6 +244,7 @@ class Diff(Mapping[str, RecordDiff]):
     @cached_property
     def _changes(self) -> dict[str, _Change]:
         """The digests of each changed record that is wanted, before and after, in order of path."""
+        self._new.nodes.get_objects([])  # raises `ClosedError`, which nodes in memory would not
         found = {path: change for path, change in self._iter_changes() if self._is_wanted(path, change)}
         return dict(sorted(found.items()))
 
