@@ -94,7 +94,7 @@ def test_what_ada_and_ben_do_beside_git(tmp_path: Path) -> None:
 
 
 def test_every_page_of_the_guide_is_followed_and_every_block_has_a_language() -> None:
-    assert {path.stem for path in (ROOT / "docs/guide").glob("*.md")} == {*GUIDE, "git"}
+    assert {path.stem for path in (ROOT / "docs/guide").glob("*.md")} == {*GUIDE, "git", "places"}
     for page in [ROOT / "README.md", *(ROOT / "docs/guide").glob("*.md")]:
         for block in parse_page(page.read_text("utf-8")):
             assert block.note == "not run" or block.language in ("python", "console"), f"{page.name}: {block.body}"

@@ -14,11 +14,14 @@ from typing import BinaryIO, Final, NoReturn
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, UnreachableError
 from stockroom.files import give_to_owner, make_folder, sync_path
+from stockroom.locks import make_plain_fork_lock
 from stockroom.remotes.transport.protocol import CLOCK_PATH, MissingFileError, PutSource, StoredFile
 
 _TEMPORARY: Final = ".put-"
 _PIECE_NBYTES: Final = 8 << 20
 _TRIES: Final = 10
+_making: Final = make_plain_fork_lock()
+"""Held while a folder is made: no other thread puts a file into it before it belongs to its owner."""
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -220,7 +223,8 @@ def _create(path: Path) -> BinaryIO:
 
 
 def _create_once(path: Path) -> BinaryIO:
-    make_folder(path.parent)
+    with _making:
+        make_folder(path.parent)
     file = path.open("xb")
     give_to_owner(path)
     return file
