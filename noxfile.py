@@ -34,12 +34,12 @@ def install(session: nox.Session, *packages: str, torch: bool = False, extra: st
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The whole suite on two processes; arguments go to pytest."""
+    """The whole suite on three processes (some of it waits for servers); arguments go to pytest."""
     for program, package in (("nginx", "nginx-light"), ("node", "nodejs")):
         if not any(Path(folder, program).exists() for folder in (*os.environ["PATH"].split(":"), "/usr/sbin")):
             session.warn(f"{program} is not installed ({package}): the tests of its transport will be skipped")
     install(session, torch=True, extra="test")
-    session.run("pytest", "-n", "2", "--dist", "loadfile", *session.posargs)
+    session.run("pytest", "-n", "3", "--dist", "loadfile", *session.posargs)
 
 
 @nox.session

@@ -6,6 +6,7 @@ import atexit
 import gzip
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 # Hosts that tests name are not the user's: the list of them is a new one for each process of the suite.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="stockroom-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+
+# A shell that runs the suite in the background makes it ignore interrupts, and so would the programs it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The suite runs the same examples every time, so that what fails fails for the change it is run for; the search goes on
 # in `nox -s explore`. Machines are busy: no example is judged by the clock. Hypothesis keeps nothing in the clone.

@@ -99,10 +99,10 @@ class Victim:
             self._heard += said
         return self._lines()
 
-    def hear_first(self):
-        """Wait until it is in."""
-        while b"\n" not in self._heard:
-            assert self._selector.select(PATIENCE_S), "the writer did not get in"
+    def hear_first(self, commits=0):
+        """Wait until it is in, and has reported `commits`."""
+        while self._heard.count(b"\n") <= commits:
+            assert self._selector.select(PATIENCE_S), "the writer did not get in" if not self._heard else "no commit"
             said = os.read(self._process.stdout.fileno(), 1 << 16)
             assert said, "the writer failed"
             self._heard += said
@@ -179,10 +179,11 @@ def test_no_kill_loses_a_commit(tmp_path, capsys, ways, kills, longest_s):
     path = tmp_path / "repo"
     with StockRoom.init(path) as stock, stock.enable_write("start"):
         stock.data.create("sample", dtype="int32", shape=(4, 100))
-    campaign, newest = Campaign(), 0
+    campaign, newest, awaited = Campaign(), 0, 0
     victim = Victim(path, ways[0], newest)
-    for _ in range(kills):
-        victim.hear_first()
+    for kill in range(kills):
+        victim.hear_first(commits=kill % 2)  # every other one gets somewhere, however busy the machine is
+        awaited += kill % 2
         victim.hear_until(time.monotonic() + rng.uniform(0, longest_s) ** rng.choice([1, 2]))
         reported = victim.kill()
         campaign.kills += 1
@@ -200,7 +201,7 @@ def test_no_kill_loses_a_commit(tmp_path, capsys, ways, kills, longest_s):
             f"{campaign.finished_unreported} finished unreported, {len(campaign.losses)} losses (seed {SEED})"
         )
     assert campaign.losses == []
-    assert len(campaign.reported) > campaign.kills / 6  # the writers did get somewhere
+    assert len(campaign.reported) >= awaited
 
 
 def message_of(stock, commit):
