@@ -65,7 +65,7 @@ def mutations(draw: st.DrawFn, whole: bytes) -> bytes:
 def _decode_or_refuse(decode: Callable[[], object]) -> object | None:
     """What `decode` gives, None where it refuses; more than 32 MiB taken on the way fails the test."""
     decoded, peak = _measure(decode)
-    if peak >= 32 << 20 and threading.active_count() > 1:  # memory is counted for all threads: another may have taken it
+    if peak >= 32 << 20 and threading.active_count() > 1:  # another thread may have taken it
         decoded, peak = _measure(decode)
     assert peak < 32 << 20, threading.enumerate()
     return decoded

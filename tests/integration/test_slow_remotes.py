@@ -98,7 +98,7 @@ def test_a_clone_is_told_that_the_remotes_gc_deleted_what_it_reads(tmp_path: Pat
         source.add_remote("origin", url)
         source.checkout("old", create=True)
         with source.enable_write("old"):
-            source.data["old"] = np.arange(9000, dtype=np.int32).reshape(300, 30)  # of another layout, so a pack of its own
+            source.data["old"] = np.arange(9000, dtype=np.int32).reshape(300, 30)  # of another layout
         source.push()
         source.checkout("main")
         source.push()
