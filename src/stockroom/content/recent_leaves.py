@@ -30,6 +30,8 @@ class RecentLeaves:
         before = self._leaves.get((place, leaf.keys[0])) if len(leaf) else None
         if before is None or before.format != leaf.format:
             return np.arange(len(leaf))
+        if len(leaf) < len(before) and _are_prefix(leaf, before):
+            return np.empty(0, np.int64)
         if _are_equal(before.keys.batch, leaf.keys.batch):
             return np.flatnonzero((before.values != leaf.values).any(axis=1))
         rows, is_known = before.keys.locate(leaf.keys)
@@ -47,6 +49,13 @@ class RecentLeaves:
     def clear(self) -> None:
         """Take no leaf as followed."""
         self._leaves.clear()
+
+
+def _are_prefix(leaf: Node, before: Node) -> bool:
+    """Return whether `before` has the items of `leaf`, then others: a walk meets the newest version first."""
+    return _are_equal(leaf.keys.batch, before.keys.slice(0, len(leaf)).batch) and (
+        leaf.values.tobytes() == before.values[: len(leaf)].tobytes()
+    )
 
 
 def _are_equal(one: KeyBatch, other: KeyBatch) -> bool:

@@ -171,7 +171,7 @@ class Walk:
         if base is None:
             for digest, node in self._check_tree(new, self._seen[_RECORDS]):
                 self._add_objects([digest])
-                if not node.level:
+                if node is not None and not node.level:
                     yield from self._iter_leaf(node)
             return
         old = Snapshot(self._nodes, base).tree
@@ -203,9 +203,10 @@ class Walk:
         entries = record.entry_format
         reading = entries.kind, entries.width
         tree, place = Tree(self._nodes, record.tree_format, ObjectDigest(record.root)), (path, reading)
-        for digest, node in self._check_tree(tree, self._seen[reading]):
+        is_inline = entries.kind is EntryKind.INLINE and self._on_values is None
+        for digest, node in self._check_tree(tree, self._seen[reading], with_leaves=not is_inline):
             self._add_objects([digest])
-            if not node.level:
+            if node is not None and not node.level:
                 self._add_leaf(record, node, place)
 
     def _add_new_nodes(self, record: ColumnRecord | StateRecord, base: Tree) -> None:
@@ -229,8 +230,10 @@ class Walk:
         self._add_values(entries, leaf.values[self._recent.list_fresh(place, leaf)])
         self._recent.add(place, leaf)
 
-    def _check_tree(self, tree: Tree, seen: set[bytes]) -> Iterator[tuple[ObjectDigest, Node]]:
-        return check_tree(tree, seen, begun=None if self._once else self._begun)
+    def _check_tree(
+        self, tree: Tree, seen: set[bytes], *, with_leaves: bool = True
+    ) -> Iterator[tuple[ObjectDigest, Node | None]]:
+        return check_tree(tree, seen, begun=None if self._once else self._begun, with_leaves=with_leaves)
 
     def _add_values(self, entries: EntryFormat, values: NDArray[np.uint8]) -> None:
         if not len(values):

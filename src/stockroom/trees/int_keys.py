@@ -62,7 +62,7 @@ class IntKeys:
 
     def is_strictly_sorted(self) -> bool:
         """Return whether each key is greater than the one before it."""
-        return bool((self.array[1:] > self.array[:-1]).all())
+        return int(np.count_nonzero(self.array[1:] > self.array[:-1])) == max(len(self.array) - 1, 0)
 
     def find(self, key: Key) -> int:
         """Return the number of keys below `key`."""
@@ -132,7 +132,7 @@ def decode_int_keys(data: bytes, *, offset: int, count: int) -> tuple[IntKeys, i
     if end > len(data):
         raise MalformedRecordError(f"node: expected {count} int keys, found {len(data) - offset} bytes")
     words = np.frombuffer(data, "<u8", count, offset)
-    return IntKeys(np.cumsum(words, dtype=np.uint64).view(np.int64)), end
+    return IntKeys(words.cumsum(dtype=np.uint64).view(np.int64)), end
 
 
 def _from_sequence(keys: Sequence[Any]) -> NDArray[np.int64]:

@@ -95,7 +95,7 @@ class Node:
     def child_ends(self) -> NDArray[np.int64]:
         """The number of keys in each child and all children before it `(n,)`."""
         if self._child_ends is None:
-            self._child_ends = np.cumsum(child_counts(self.values))
+            self._child_ends = child_counts(self.values).cumsum()
         return self._child_ends
 
     @property
@@ -206,6 +206,6 @@ def _check_items(keys: Keys, values: NDArray[np.uint8], level: int) -> None:
         raise MalformedRecordError("node: keys are not in strictly ascending order")
     if not level:
         return
-    counts = child_counts(values)
-    if not len(counts) or counts.min() < 1 or counts.max() > _MAX_CHILD_COUNT:
+    below = child_counts(values).view("<u8") - np.uint64(1)  # of 0 keys, this is the largest number
+    if not len(below) or np.maximum.reduce(below) >= _MAX_CHILD_COUNT:
         raise MalformedRecordError("node: a node above the leaves has no children, or a child without keys")
