@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stockroom.errors import GitError
 from stockroom.files import find_regular
 from stockroom.repository.git.work_tree import GitWorkTree
+
+if TYPE_CHECKING:
+    import subprocess
 
 _TIMEOUT_S: Final = 120.0
 _OPTIONS: Final = ("--no-pager", "--no-optional-locks", "--literal-pathspecs")
@@ -125,6 +127,8 @@ def _call(
     timeout_s: float = _TIMEOUT_S,
     settings: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
+    import subprocess  # here for start-up time
+
     fixed = _SETTINGS if arguments[0] == "rev-parse" else (*_SETTINGS, _NO_HOOKS)  # it tells where the hooks are
     options = [*_OPTIONS, *(word for setting in fixed for word in ("-c", setting))]
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # noqa: F401 - cannot be loaded at exit, when handles still write
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -11,8 +10,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
-from stockroom.content.diff import Diff
-from stockroom.content.merge.unfinished import read_merging
 from stockroom.content.printable import as_line
 from stockroom.content.snapshot import Snapshot
 from stockroom.digest import CommitId
@@ -24,7 +21,6 @@ from stockroom.repository.head import Head
 from stockroom.repository.paths import Identity
 from stockroom.repository.repository import Repository
 from stockroom.shelves.pin import Pin
-from stockroom.shelves.report import MergeUnderWay, Status, describe_changes
 
 if TYPE_CHECKING:
     from stockroom.repository.position import Position
@@ -33,6 +29,7 @@ if TYPE_CHECKING:
     from stockroom.shelves.data.shelf import DataShelf
     from stockroom.shelves.experiment.shelf import ExperimentShelf
     from stockroom.shelves.model.shelf import ModelShelf
+    from stockroom.shelves.report import MergeUnderWay, Status
 
 DEFAULT_TIMEOUT_S: Final = 10.0
 _ATTEMPTS: Final = 3
@@ -175,6 +172,9 @@ class Handle:
 
     def status(self) -> Status:
         """Return the staged changes by shelf and name, and the unfinished merge."""
+        from stockroom.content.diff import Diff  # here for start-up time
+        from stockroom.shelves.report import Status
+
         stage = None if self._pin.workspace is not None else self._find_stage()
         base = self._pin.snapshot if stage is None else self._repository.open_snapshot(stage.base)
         staged_on = self._head.commit if stage is None else stage.base
@@ -195,6 +195,9 @@ class Handle:
 
     def find_merge(self) -> MergeUnderWay | None:
         """Return the unfinished merge with its undecided conflicts, or None; does not wait for writers."""
+        from stockroom.content.merge.unfinished import read_merging  # here for start-up time
+        from stockroom.shelves.report import MergeUnderWay
+
         if self._pin.workspace is not None:
             merging = self._pin.workspace.merging
         else:
@@ -260,6 +263,8 @@ class Handle:
     def _finish(self, workspace: Workspace, message: str | None) -> None:
         """Commit the changes of a session; if that fails, keep it, and say where."""
         try:
+            from stockroom.shelves.report import describe_changes  # here for start-up time
+
             workspace.finish(message or describe_changes(self.status().changes))
         except StockroomError as error:
             with suppress(StockroomError, OSError):  # a full disk, or the like

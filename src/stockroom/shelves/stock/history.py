@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from stockroom.content.diff import Diff
 from stockroom.errors import InvalidInputError, NotFoundError, RefNotFoundError
 from stockroom.refs import (
     LoggedCommit,
@@ -19,10 +19,12 @@ from stockroom.refs import (
     resolve_revisions,
 )
 from stockroom.repository import branching
-from stockroom.repository.path_history import PathHistory
-from stockroom.shelves.report import BlameLine, Commit, describe_commit
 from stockroom.shelves.stock.handle import Handle
 from stockroom.shelves.stock.log_choice import EVERY_COMMIT, LogChoice
+
+if TYPE_CHECKING:
+    from stockroom.content.diff import Diff
+    from stockroom.shelves.report import BlameLine, Commit
 
 
 class HistoryActions(Handle):
@@ -47,6 +49,9 @@ class HistoryActions(Handle):
             every_ref: start from every branch, tag, remote-tracking branch and HEAD too.
             choice: further conditions, and the order.
         """
+        from stockroom.repository.path_history import PathHistory  # here for start-up time
+        from stockroom.shelves.report import describe_commit
+
         self._pin.check_open()
         if n is not None and n < 0:
             raise InvalidInputError(f"expected a number of commits, or None for all, found {n}")
@@ -75,6 +80,7 @@ class HistoryActions(Handle):
         no samples. Raises `NotFoundError` if nothing is there.
         """
         from stockroom.repository.blame import blame  # here for start-up time
+        from stockroom.shelves.report import BlameLine, describe_commit
 
         refs = self._repository.refs
         found = blame(self._repository, self._resolve(ref), path, limit)
@@ -133,6 +139,8 @@ class HistoryActions(Handle):
 
         `paths` limits them, such as to `data` or `data/label`.
         """
+        from stockroom.content.diff import Diff  # here for start-up time
+
         old = self._open_ref(a)
         return Diff(old, self._read_stage() if b is None else self._open_ref(b), paths)
 
@@ -145,6 +153,8 @@ class HistoryActions(Handle):
 
     def changes(self, ref: str = "HEAD", *, paths: Sequence[str] = ()) -> Diff:
         """Return a commit's changes against its first parent, or all its content if there is none on this machine."""
+        from stockroom.content.diff import Diff  # here for start-up time
+
         new = self._open_ref(ref)
         commit = next(self.log(ref, 1), None)
         with suppress(RefNotFoundError):

@@ -6,14 +6,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stockroom.digest import CommitId
 from stockroom.errors import InvalidInputError
 from stockroom.refs.commit import CommitRecord
 from stockroom.refs.graph import Follow
-from stockroom.repository.path_history import PathHistory
-from stockroom.shelves.report import Commit
+
+if TYPE_CHECKING:
+    from stockroom.repository.path_history import PathHistory
+    from stockroom.shelves.report import Commit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from stockroom.errors import AuthenticationError, InvalidInputError, RepositoryNotFoundError, StockroomError
 from stockroom.repository.head import HEAD_NAME, REMOTE_NAME
-from stockroom.shelves.report import DropReport, PrefetchReport, Presence
 from stockroom.shelves.stock.handle import Handle
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from stockroom.remotes.progress import OnProgress
     from stockroom.remotes.push import PushReport
     from stockroom.remotes.transport.url import RemoteSettings
+    from stockroom.shelves.report import DropReport, PrefetchReport, Presence
 
 
 class RemoteActions(Handle):
@@ -269,6 +269,8 @@ class RemoteActions(Handle):
         """Return how much of this repository's packs is on this machine; contacts no remote."""
         counts = list(self._repository.tensors.iter_sizes())
         whole = sum(1 for nbytes, present in counts if present == nbytes)
+        from stockroom.shelves.report import Presence  # here for start-up time
+
         return Presence(len(counts), whole, sum(n for n, _ in counts), sum(present for _, present in counts))
 
     def prefetch(
@@ -300,6 +302,8 @@ class RemoteActions(Handle):
         plan = plan_prefetch(self._pin.tensors, chosen.digests, max_nbytes=max_nbytes)
         if not dry_run:
             fetch_planned(self._repository, plan, on_progress)
+        from stockroom.shelves.report import PrefetchReport  # here for start-up time
+
         return PrefetchReport(chosen.count, plan.nbytes, plan.read_nbytes, plan.requests, plan.left_out)
 
     def drop(
@@ -325,6 +329,8 @@ class RemoteActions(Handle):
         plan = plan_drop(self._repository, candidates, keep_nbytes=keep_nbytes)
         if not dry_run:
             plan = drop(self._repository, plan, on_progress)
+        from stockroom.shelves.report import DropReport  # here for start-up time
+
         return DropReport(len(plan.packs), plan.nbytes, plan.kept)
 
 

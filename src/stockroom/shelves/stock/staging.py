@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from stockroom.refs import StashEntry, get_stash, list_stashes
-from stockroom.shelves.report import Stash
 from stockroom.shelves.stock.handle import Handle, parse_author
 
 if TYPE_CHECKING:
     from stockroom.content.merge.strategy import Strategy
+    from stockroom.shelves.report import Stash
 
 
 class StagingActions(Handle):
@@ -143,6 +143,8 @@ class StagingActions(Handle):
         return self._describe(list_stashes(refs).index(entry), entry), entry
 
     def _describe(self, number: int, entry: StashEntry) -> Stash:
+        from stockroom.shelves.report import Stash  # here for start-up time
+
         record = self._repository.read_commit(entry.commit)
         time = datetime.fromtimestamp(record.time_ns / 1e9, UTC)
         return Stash(f"stash@{{{number}}}", entry.commit.hex(), record.message, time)
