@@ -18,6 +18,7 @@ from stockroom.kv import ReadTxn, WriteTxn
 from stockroom.store.index.catalog import REMOVED, TableRecord, malformed_catalog
 from stockroom.store.index.location_table import ROW_BITS, LocationTable, iter_spans
 
+_FEW: Final = 1 << 14
 _NUMBERS, _FIRSTS = b"numbers", b"firsts"
 _firsts_decoder: Final = msgspec.msgpack.Decoder(dict[int, int])
 
@@ -32,7 +33,11 @@ class RemovedPacks:
         """Return which locations are of removed packs, as `(n,)`."""
         if not len(self.numbers):
             return np.zeros(len(locations), bool)
-        return np.isin((locations >> ROW_BITS).astype(np.int64), self.numbers)
+        numbers = (locations >> ROW_BITS).astype(np.int64)
+        if len(numbers) > _FEW:
+            return np.isin(numbers, self.numbers)
+        at = self.numbers.searchsorted(numbers)  # the first `isin` of a process loads much code
+        return self.numbers[np.minimum(at, len(self.numbers) - 1)] == numbers
 
     def drop(self, table: LocationTable) -> LocationTable:
         """Return the table without rows of removed packs."""
