@@ -42,10 +42,10 @@ OnValues: TypeAlias = Callable[[ColumnRecord | StateRecord, NDArray[np.uint8]], 
 OnChunks: TypeAlias = Callable[[NDArray[np.uint8], NDArray[np.int64]], object]
 """Called with batches of chunks `(n, 32)` and their lengths `(n,)`."""
 
-_Reading: TypeAlias = tuple[EntryKind | None, int]
+Reading: TypeAlias = tuple[EntryKind | None, int]
 """The part of a tree's format that decides the references of its values. Trees that differ in it may share a node."""
 
-_RECORDS: Final[_Reading] = (None, 0)
+RECORDS: Final[Reading] = (None, 0)
 
 
 class _SetOnTop(set[bytes]):
@@ -89,7 +89,7 @@ class Walk:
         self._on_objects = on_objects
         self._on_values = on_values
         self._followed: set[bytes] = set() if after is None else _SetOnTop(after._followed)
-        self._seen: defaultdict[_Reading, set[bytes]] = defaultdict(set)
+        self._seen: defaultdict[Reading, set[bytes]] = defaultdict(set)
         if after is not None:
             self._seen.update({reading: _SetOnTop(seen) for reading, seen in after._seen.items()})
         self._objects: list[ObjectDigest] = []
@@ -169,7 +169,7 @@ class Walk:
     ) -> Iterator[tuple[str, ObjectDigest, ObjectDigest | None]]:
         new = Snapshot(self._nodes, root).tree
         if base is None:
-            for digest, node in self._check_tree(new, self._seen[_RECORDS]):
+            for digest, node in self._check_tree(new, self._seen[RECORDS]):
                 self._add_objects([digest])
                 if node is not None and not node.level:
                     yield from self._iter_leaf(node)
@@ -186,11 +186,11 @@ class Walk:
 
     def _iter_leaf(self, leaf: Node) -> Iterator[tuple[str, ObjectDigest, None]]:
         """Yield the paths and records of a leaf of a root tree, except those that its previous version has."""
-        rows = range(len(leaf)) if self._recent is None else self._recent.list_fresh(_RECORDS, leaf).tolist()
+        rows = range(len(leaf)) if self._recent is None else self._recent.list_fresh(RECORDS, leaf).tolist()
         for row in rows:
             yield str(leaf.keys[row]), ObjectDigest(leaf.values[row].tobytes()), None
         if self._recent is not None:
-            self._recent.add(_RECORDS, leaf)
+            self._recent.add(RECORDS, leaf)
 
     def _read_record(self, digest: ObjectDigest) -> Record:
         return decode_record(self._nodes.get_object(digest), where=f"record {digest.hex()[:16]}")

@@ -186,6 +186,18 @@ def decode_node(data: bytes) -> Node:
     return Node(tree_format, level, keys=keys, values=values)
 
 
+def read_values(data: bytes, width: int) -> tuple[int, bytes]:
+    """Return the level of a node and its values, joined; the keys are not decoded. Its leaves have values of `width`.
+
+    Raises `MalformedRecordError` if the header is not that of such a node, or the values do not fit.
+    """
+    tree_format, level, count = _decode_header(data)
+    nbytes = count * item_width(tree_format, level)
+    if tree_format.value_width != width or nbytes > len(data) - _HEADER.size:
+        raise MalformedRecordError(f"node: expected {count} values of {width} bytes, found {tree_format}, {len(data)}")
+    return level, data[len(data) - nbytes :]
+
+
 def _decode_header(data: bytes) -> tuple[TreeFormat, int, int]:
     if not _HEADER.size <= len(data) <= _MAX_NODE_NBYTES:
         raise MalformedRecordError(f"node: expected {_HEADER.size} to {_MAX_NODE_NBYTES} bytes, found {len(data)}")

@@ -5,7 +5,7 @@ Memory grows with the metadata, not the samples: a digest for each object, a byt
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Final
@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.content.walk import Walk
-from stockroom.digest import CommitId, PackDigest
+from stockroom.content.bulk_walk import BulkWalk
+from stockroom.digest import CommitId, ObjectDigest, PackDigest
 from stockroom.errors import CorruptionError
 from stockroom.refs import Stage, iter_history
 from stockroom.refs.commit import CommitRecord
@@ -38,7 +38,7 @@ class Reachable:
         self._objects = repository.objects
         self._tensors = repository.tensors
         self._live: dict[int, NDArray[np.bool_]] = {}
-        self._walk = Walk(repository.nodes, on_chunks=self._add_chunks)
+        self._walk = BulkWalk(repository.nodes, on_chunks=self._add_chunks)
 
     def add_commits(self, commits: Iterable[CommitId]) -> None:
         """Add commits and all their history that is here."""
@@ -68,12 +68,27 @@ class Reachable:
 
     def _add_some(self, history: Iterator[tuple[CommitId, CommitRecord]]) -> bool:
         """Add the next commits of a history; return whether there were any. Their reads share one transaction."""
-        is_any = False
-        for commit, record in islice(history, _COMMITS_AT_ONCE):
-            is_any = True
-            self._walk.add_content(record.tree_digest)
-            self.commits.add(commit)
-        return is_any
+        roots: dict[CommitId, ObjectDigest] = {}
+        try:
+            for commit, record in islice(history, _COMMITS_AT_ONCE):
+                self.commits.add(commit)
+                roots[commit] = record.tree_digest
+        finally:  # if the next commit is damaged, these are reached
+            self._add_contents(roots)
+        return bool(roots)
+
+    def _add_contents(self, roots: Mapping[CommitId, ObjectDigest]) -> None:
+        """Add the content of commits. From a damaged one on, none of them is reached."""
+        try:
+            self._walk.add_contents(roots.values())
+        except CorruptionError:
+            commits = list(roots)
+            for position, commit in enumerate(commits):
+                try:
+                    self._walk.add_content(roots[commit])
+                except CorruptionError:
+                    self.commits.difference_update(commits[position:])
+                    raise
 
     def _add_chunks(self, digests: NDArray[np.uint8], _: object) -> None:
         """Add all copies of chunks. Raises `LostChunksError` if a chunk is in no pack."""

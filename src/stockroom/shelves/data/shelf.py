@@ -39,7 +39,7 @@ class DataShelf(Shelf[Column]):
     """A mapping from names to columns, in order of name.
 
     `shelf[name] = samples` creates or replaces a column, from an array `(n, ...)`, a list of samples, or a mapping from
-    keys to samples. `shelf[name, key]` is one sample.
+    keys to samples. `shelf[name, key]` is one sample, to read, write or delete.
     """
 
     _shelf = DATA
@@ -61,7 +61,10 @@ class DataShelf(Shelf[Column]):
         else:
             self._assign(name[0], {_key_after(name): values})
 
-    def __delitem__(self, name: str) -> None:
+    def __delitem__(self, name: Any) -> None:
+        if isinstance(name, tuple) and len(name) > 1:
+            del self[name[0]][_key_after(name)]
+            return
         workspace = self._pin.writer()
         if name not in self:
             raise self._missing(name)

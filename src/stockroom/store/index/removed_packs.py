@@ -37,7 +37,8 @@ class RemovedPacks:
         if len(numbers) > _FEW:
             return np.isin(numbers, self.numbers)
         at = self.numbers.searchsorted(numbers)  # the first `isin` of a process loads much code
-        return self.numbers[np.minimum(at, len(self.numbers) - 1)] == numbers
+        is_removed: NDArray[np.bool_] = self.numbers[np.minimum(at, len(self.numbers) - 1)] == numbers
+        return is_removed
 
     def drop(self, table: LocationTable) -> LocationTable:
         """Return the table without rows of removed packs."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stockroom import ClosedError, Column, InvalidInputError, SampleNotFoundError, SchemaError, StockRoom
+from stockroom import ClosedError, Column, ColumnNotFoundError, InvalidInputError, SampleNotFoundError, SchemaError, StockRoom
 
 KINDS = {
     "inline": ([np.array(n, np.float32) for n in range(20)], {}),
@@ -344,3 +344,15 @@ def test_a_column_that_an_iterator_made_itself_stays(stock):
         with pytest.raises(InvalidInputError, match="already exists"):
             stock.data["image"] = make()
         assert stock.data["image"][:].tolist() == [0, 1, 2]
+
+
+def test_one_sample_is_deleted_through_the_shelf(stock: StockRoom) -> None:
+    with stock.enable_write("some"):
+        stock.data["n"] = np.arange(3)
+    with stock.enable_write("fewer"):
+        del stock.data["n", 1]
+        with pytest.raises(KeyError):
+            del stock.data["n", 7]
+        with pytest.raises(ColumnNotFoundError):
+            del stock.data["m", 7]
+    assert list(stock.data["n"]) == [0, 2]
