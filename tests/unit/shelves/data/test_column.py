@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from stockroom import ClosedError, Column, ColumnNotFoundError, InvalidInputError, SampleNotFoundError, SchemaError, StockRoom
+from stockroom import (
+    ClosedError,
+    Column,
+    ColumnNotFoundError,
+    InvalidInputError,
+    SampleNotFoundError,
+    SchemaError,
+    StockRoom,
+)
 
 KINDS = {
     "inline": ([np.array(n, np.float32) for n in range(20)], {}),
