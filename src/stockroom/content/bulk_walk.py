@@ -1,4 +1,4 @@
-"""A walk that follows the content of many commits at once, level by level. gc uses it.
+"""A walk that follows the content of many commits at once, level by level. gc and a first push use it.
 
 A history of small commits is mostly nodes and records that are read once. This walk reads them in batches, and takes
 from a node only its values: its keys refer to nothing. Nodes match their digests; fsck checks that they are well-formed

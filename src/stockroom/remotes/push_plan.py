@@ -5,12 +5,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stockroom.content.walk import Walk
+from stockroom.content.bulk_walk import BulkWalk
 from stockroom.digest import CommitId, ObjectDigest, PackDigest
 from stockroom.refs import RefStore, sort_parents_first
 from stockroom.refs.objects import decode_object
@@ -19,6 +20,7 @@ from stockroom.repository.repository import Repository
 from stockroom.store.index.chunk_search import iter_by_pack
 
 _OBJECTS_AT_ONCE: Final = 512
+_COMMITS_AT_ONCE: Final = 256
 
 
 @dataclass(slots=True)
@@ -55,13 +57,27 @@ def plan_push(
             pack = tensors.cache.get(number)
             contents.packs.setdefault(pack.digest, np.zeros(pack.rows, bool))[rows] = True
 
-    walk = Walk(repository.nodes, on_objects=add_objects, on_chunks=add_chunks)
-    for commit, base in list_new_commits(repository.refs, tips, known).items():
-        contents.commits.append(commit)
+    walk = BulkWalk(repository.nodes, on_objects=add_objects, on_chunks=add_chunks)
+    bases = list_new_commits(repository.refs, tips, known)
+    contents.commits += bases
+    if not known:
+        _add_whole_history(repository, list(reversed(bases)), walk)
+    for commit, base in bases.items() if known else ():
         before = None if base is None else repository.read_commit(base).tree_digest
         walk.add_content(repository.read_commit(commit).tree_digest, before)
     walk.flush()
     return contents
+
+
+def _add_whole_history(repository: Repository, commits: Sequence[CommitId], walk: BulkWalk) -> None:
+    """Follow all content of some commits, newest first."""
+
+    def add(some: Sequence[CommitId]) -> None:
+        walk.add_contents([repository.refs.get_commit(commit).tree_digest for commit in some])
+
+    for start in range(0, len(commits), _COMMITS_AT_ONCE):
+        some = commits[start : start + _COMMITS_AT_ONCE]
+        repository.objects.read_at_once(partial(add, some))
 
 
 def write_metadata(repository: Repository, contents: PushContents, writer: BundleWriter) -> None:
