@@ -1,8 +1,4 @@
-"""Locks between processes, on files, and between the threads of one process. No fork leaves one of them locked.
-
-A child inherits every lock as it was, but not the threads that would release it. A data loader's worker, forked while
-another thread of its parent was opening a pack, would wait forever.
-"""
+"""Locks between processes, on whole files. No fork leaves one of them locked."""
 
 from __future__ import annotations
 
@@ -10,18 +6,15 @@ import errno
 import fcntl
 import os
 import stat
-import struct
-import sys
-import threading
 import time
 import weakref
-from contextlib import AbstractContextManager, suppress
-from functools import lru_cache
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from stockroom.errors import LockedError, ReadOnlyError
 from stockroom.files import give_to_owner
+from stockroom.fork_locks import close_in_child, opening
 
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 _FIRST_PAUSE_S: Final = 0.0005
@@ -29,21 +22,7 @@ _LAST_PAUSE_S: Final = 0.02
 _MAX_NOTE_NBYTES: Final = 4096
 _TRIES: Final = 100
 
-_IS_LINUX: Final = sys.platform.startswith("linux")
-_FLOCK: Final = struct.Struct("hhqqi4x" if _IS_LINUX else "qqihh")
-"""`struct flock`: on Linux type, whence, start, length, process; elsewhere start, length, process, type, whence."""
-_SET_LOCK: Final[int] = getattr(fcntl, "F_OFD_SETLK", 90)
-_GET_LOCK: Final[int] = getattr(fcntl, "F_OFD_GETLK", 92)
-"""Locks of an open file, not of a process: no other close of the file ends them. The numbers are those of macOS."""
-_UNUSED: Final = 1 << 62
-"""A number that nobody means anything by."""
-
-_thread_locks: weakref.WeakSet[Any] = weakref.WeakSet()
-_file_locks: weakref.WeakSet[FileLock | ByteLocks] = weakref.WeakSet()
-_opening: Any = threading.RLock()
-"""Held while a lock file is opened or closed, and by every fork: a child knows all that it has open."""
-_FORK_PATIENCE_S: Final = 5.0
-_forking = threading.local()
+_file_locks: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 class FileLock:
@@ -80,8 +59,10 @@ class FileLock:
         self._how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
         self._has_note = False
         try:
-            with _opening:
+            with opening:
                 _file_locks.add(self)
+                if not is_inherited:
+                    close_in_child(self)
                 self._open(mode, must_exist=must_exist)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -190,8 +171,8 @@ class FileLock:
     @property
     def is_taken_here(self) -> bool:
         """Whether this process holds the lock by another object, whatever path that one used."""
-        with _opening:
-            others = [lock for lock in _file_locks if isinstance(lock, FileLock) and lock is not self]
+        with opening:
+            others = [lock for lock in _file_locks if lock is not self]
         try:
             found = os.fstat(self._fd)
             return any(lock.is_held and os.path.samestat(found, os.fstat(lock._fd)) for lock in others)
@@ -239,110 +220,10 @@ class FileLock:
 
     def leave(self) -> None:
         """Close the file without unlocking it: a process that inherited it holds the lock from now on."""
-        with _opening:
+        with opening:
             if self._fd >= 0:
                 fd, self._fd = self._fd, -1  # first: after an interrupt, a second call must not close another file
                 os.close(fd)
-
-
-class ByteLocks:
-    """Shared locks on bytes of a file, by number, each held any number of times; they need no right to write.
-
-    They tell other processes which numbers are in use, in other containers too, and end with this object or the
-    process. A forked child holds none of its parent's. If the file system has no such locks, raises `LockedError` with
-    `must_work`, and holds nothing otherwise.
-    """
-
-    def __init__(self, path: Path, *, must_work: bool = True) -> None:
-        self._path = path
-        self._works = True
-        self._counts: dict[int, int] = {}
-        self._mutex = threading.RLock()
-        self._fd = self._looking_fd = -1
-        with _opening:
-            _file_locks.add(self)
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self._looking_fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # sees the locks of the other one too
-        try:
-            self._set(fcntl.F_RDLCK, _UNUSED)
-            self._set(fcntl.F_UNLCK, _UNUSED)
-        except LockedError:
-            self._works = False
-            if must_work:
-                raise
-
-    def __del__(self) -> None:
-        self.leave()
-
-    def fileno(self) -> int:
-        """Return the open file, for reading."""
-        return self._fd
-
-    def hold(self, number: int) -> None:
-        """Hold the lock on `number` once more."""
-        with self._mutex:
-            self._counts[number] = self._counts.get(number, 0) + 1
-            try:
-                self._set(fcntl.F_RDLCK, number)  # each time: a signal handler may have let it go just now
-            except LockedError:
-                self._count_down(number)
-                raise
-
-    def let_go(self, number: int) -> None:
-        """End one hold of `number`."""
-        with self._mutex:
-            if not self._count_down(number):
-                self._set(fcntl.F_UNLCK, number)
-
-    def _count_down(self, number: int) -> int:
-        left = self._counts.pop(number) - 1
-        if left:
-            self._counts[number] = left
-        return left
-
-    def find_least(self) -> int | None:
-        """Return the least number that anybody holds, this process included; None if there is none."""
-        least, end = None, 0  # 0 is the end of the file, which may be anywhere
-        while least != 0:
-            found = self._find_before(end)
-            if found is None:
-                break
-            least = end = found
-        return least
-
-    def _set(self, how: int, number: int) -> None:
-        if self._works:  # waits for nobody: all locks are shared
-            self._call(self._fd, _SET_LOCK, _pack_lock(how, number))
-
-    def _find_before(self, end: int) -> int | None:
-        fields = _FLOCK.unpack(self._call(self._looking_fd, _GET_LOCK, _pack_lock(fcntl.F_WRLCK, 0, length=end)))
-        how, start = (fields[0], fields[2]) if _IS_LINUX else (fields[3], fields[0])
-        return None if how == fcntl.F_UNLCK else int(start)
-
-    def _call(self, fd: int, what: int, lock: bytes) -> bytes:
-        try:
-            return fcntl.fcntl(fd, what, lock)
-        except OSError as error:
-            raise LockedError(
-                f"{self._path}: its file system or the system has no lock to give ({error.strerror}); keep the "
-                "repository on a local disk, or end some processes"
-            ) from error
-
-    def leave(self) -> None:
-        """Close the file: this process holds nothing any more."""
-        with _opening:
-            fds = (self._fd, self._looking_fd)
-            self._fd = self._looking_fd = -1
-            for fd in fds:
-                if fd >= 0:
-                    os.close(fd)
-
-
-@lru_cache(64)
-def _pack_lock(how: int, start: int, *, length: int = 1) -> bytes:
-    if _IS_LINUX:
-        return _FLOCK.pack(how, os.SEEK_SET, start, length, 0)
-    return _FLOCK.pack(start, length, 0, how, os.SEEK_SET)
 
 
 def remove_if_free(path: Path) -> bool:
@@ -358,41 +239,3 @@ def remove_if_free(path: Path) -> bool:
             return False
         path.unlink(missing_ok=True)
         return True
-
-
-def make_fork_lock() -> AbstractContextManager[bool]:
-    """Return a reentrant lock between threads, which is free in every forked child.
-
-    The child must cope with whatever state another thread left the guarded data in.
-    """
-    lock: AbstractContextManager[bool] = threading.RLock()
-    _thread_locks.add(lock)
-    return lock
-
-
-def make_plain_fork_lock() -> threading.Lock:
-    """Return a lock as `make_fork_lock` does, but one that a thread cannot take twice."""
-    lock = threading.Lock()
-    _thread_locks.add(lock)
-    return lock
-
-
-def _wait_for_openings() -> None:
-    _forking.waited = _opening.acquire(timeout=_FORK_PATIENCE_S)
-
-
-def _allow_openings() -> None:
-    if _forking.waited:
-        _opening.release()
-
-
-def _free_inherited() -> None:
-    _opening._at_fork_reinit()
-    for lock in list(_thread_locks):
-        lock._at_fork_reinit()  # as the standard library does with its own
-    for held in list(_file_locks):
-        if not isinstance(held, FileLock) or not held._is_inherited:
-            held.leave()
-
-
-os.register_at_fork(before=_wait_for_openings, after_in_parent=_allow_openings, after_in_child=_free_inherited)

@@ -25,3 +25,17 @@ def call_in_fork(act: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def run_in_child(act: Callable[[], bool]) -> bool:
+    """What `act` answers in a forked child."""
+    child = os.fork()
+    if child == 0:
+        status = 2
+        try:
+            status = 0 if act() else 1
+        finally:
+            os._exit(status)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, 1)
+    return status == 0

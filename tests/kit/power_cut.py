@@ -22,7 +22,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-LOCKS = {"lock.mdb"}
 META_NBYTES = 2 * 4096
 """LMDB's two meta pages, at the start of its file."""
 SYNCS = ("fsync", "fdatasync")
@@ -171,7 +170,7 @@ def _walk(world: str, below: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     with os.scandir(f"{world}/{below}") as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             path = f"{below}/{entry.name}" if below else entry.name
-            if entry.name in LOCKS or stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
+            if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode):
                 continue
             yield path, entry
             if entry.is_dir(follow_symlinks=False):

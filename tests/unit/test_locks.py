@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import re
 import signal
@@ -11,15 +9,17 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.kit.children import run_in_child
 
 import stockroom
 from stockroom.errors import LockedError, ReadOnlyError
-from stockroom.locks import ByteLocks, FileLock, make_fork_lock
+from stockroom.fork_locks import make_fork_lock
+from stockroom.locks import FileLock
 
 SOURCE = Path(stockroom.__file__).parent
 WAITS = {
@@ -47,20 +47,6 @@ def is_free(path: Path, *, is_shared: bool = False) -> bool:
         return lock.try_take()
 
 
-def run_in_child(act: Callable[[], bool]) -> bool:
-    """What `act` answers in a forked child."""
-    child = os.fork()
-    if child == 0:
-        status = 2
-        try:
-            status = 0 if act() else 1
-        finally:
-            os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, 1)
-    return status == 0
-
-
 @contextmanager
 def held_by_child(path: Path, *, is_shared: bool = False) -> Iterator[int]:
     """Another process that holds the lock, by its id, until the block ends or it is killed."""
@@ -84,7 +70,7 @@ def held_by_child(path: Path, *, is_shared: bool = False) -> Iterator[int]:
         os.waitpid(child, 0)
 
 
-def test_every_lock_of_the_system_is_of_one_module_and_waits_without_a_deadline_are_known():
+def test_every_lock_of_the_system_is_of_two_modules_and_waits_without_a_deadline_are_known():
     found, users = set(), set()
     for module in SOURCE.rglob("*.py"):
         name, text = module.relative_to(SOURCE).as_posix(), module.read_text("utf-8")
@@ -94,7 +80,7 @@ def test_every_lock_of_the_system_is_of_one_module_and_waits_without_a_deadline_
             r"\b((?:self\.)?[\w.]*(?:done|ready|process|thread|event|lock|mutex))\.(wait|join|acquire)\(\)", text
         )
         found |= {f"{name}: {owner}.{verb}" for owner, verb in calls}
-    assert users == {"locks.py"}
+    assert users == {"kv/byte_locks.py", "locks.py"}
     assert found == WAITS.keys()
 
 
@@ -288,95 +274,6 @@ def test_a_holders_note_is_there_for_others_until_it_lets_go(path):
         lock.write_note(b"me")
         assert other.read_note() == b"me"
     assert path.read_bytes() == b""
-
-
-@pytest.fixture
-def numbered(path: Path) -> Iterator[ByteLocks]:
-    path.touch(mode=0o400)
-    locks = ByteLocks(path)
-    yield locks
-    locks.leave()
-
-
-def find_least(path: Path) -> int | None:
-    locks = ByteLocks(path)
-    try:
-        return locks.find_least()
-    finally:
-        locks.leave()
-
-
-def test_the_least_number_that_anybody_holds_is_found(path, numbered):
-    assert numbered.find_least() is None
-    other = ByteLocks(path)
-    numbers = [1 << 40, 70, 71, 0, 5]
-    for number, locks in zip(numbers, [other, numbered] * 3, strict=False):
-        locks.hold(number)
-    found = []
-    for number in sorted(numbers):
-        found.append((numbered.find_least(), other.find_least(), find_least(path)))
-        [numbered, other][numbers.index(number) % 2 == 0].let_go(number)
-    assert found == [(number,) * 3 for number in sorted(numbers)]
-    assert find_least(path) is None
-    other.leave()
-
-
-def test_a_number_held_twice_is_held_until_it_was_let_go_twice(path, numbered):
-    numbered.hold(7)
-    numbered.hold(7)
-    numbered.let_go(7)
-    assert find_least(path) == 7
-    numbered.let_go(7)
-    assert find_least(path) is None
-
-
-def test_a_forked_child_holds_no_number_and_cannot_free_one_of_its_parent(path, numbered):
-    numbered.hold(7)
-
-    def act() -> bool:
-        numbered.leave()
-        return find_least(path) == 7
-
-    assert run_in_child(act)
-    assert find_least(path) == 7
-
-
-def test_the_numbers_of_a_killed_process_are_free_though_its_worker_lives_on(path, numbered):
-    ready, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            locks = ByteLocks(path)
-            locks.hold(3)
-            if os.fork() == 0:
-                os.write(tell, str(os.getpid()).encode())
-            while locks:
-                signal.pause()
-        finally:
-            os._exit(1)
-    worker = int(os.read(ready, 20))
-    try:
-        assert numbered.find_least() == 3
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        assert numbered.find_least() is None
-    finally:
-        os.kill(worker, signal.SIGKILL)
-        for fd in (ready, tell):
-            os.close(fd)
-
-
-def test_a_file_system_without_locks_is_named_or_done_without(path, numbered, monkeypatch):
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "fcntl", refuse)
-    with pytest.raises(LockedError, match=r"a\.lock: its file system .*No locks available.*local disk"):
-        ByteLocks(path)
-    locks = ByteLocks(path, must_work=False)
-    locks.hold(1)
-    locks.let_go(1)
-    locks.leave()
 
 
 def test_a_fork_waits_for_a_lock_file_that_is_being_opened(path, monkeypatch):

@@ -24,8 +24,8 @@ import lmdb
 
 from stockroom.errors import LockedError
 from stockroom.file_map import map_shared
+from stockroom.kv.byte_locks import ByteLocks
 from stockroom.kv.lock_table import LockTable
-from stockroom.locks import ByteLocks
 
 _TRIES: Final = 1000
 _CLOSED: Final = "Attempt to operate on closed/deleted/dropped object."

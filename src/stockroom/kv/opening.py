@@ -13,12 +13,13 @@ import lmdb
 
 from stockroom.errors import NotFoundError, StockroomError
 from stockroom.files import give_to_owner, is_exhaustion, make_folder, refuse_unreadable
+from stockroom.kv.byte_locks import ByteLocks
 from stockroom.kv.file_system import check_local, find_file_system, is_network
 from stockroom.kv.lock_table import LockTable, private_folder
 from stockroom.kv.opened import OpenedFile
 from stockroom.kv.soundness import WRITE_LOCK_NAME, WRITE_PATIENCE_S, check_file, is_unwritten
 from stockroom.kv.translation import translate
-from stockroom.locks import ByteLocks, FileLock
+from stockroom.locks import FileLock
 
 GIB: Final = 1 << 30
 MAX_DATABASES: Final = 32

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from stockroom.errors import MalformedRecordError
-from stockroom.locks import make_fork_lock
+from stockroom.fork_locks import make_fork_lock
 from stockroom.repository.config import Settings, read_settings
 from stockroom.repository.paths import RepositoryPaths
 from stockroom.store.fetcher import Fetcher, NoFetcher, Wanted

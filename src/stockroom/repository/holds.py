@@ -19,7 +19,8 @@ from typing import Final
 from stockroom.digest import DIGEST_NBYTES, CommitId
 from stockroom.errors import LockedError, ReadOnlyError, StockroomError
 from stockroom.files import find_regular, make_folder, refuse_unreadable
-from stockroom.locks import FileLock, make_plain_fork_lock, remove_if_free
+from stockroom.fork_locks import make_plain_fork_lock
+from stockroom.locks import FileLock, remove_if_free
 
 _DIRECTORY: Final = "readers"
 _NAME: Final = re.compile(r"[0-9a-f]{16}")

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, NoReturn
 from stockroom.digest import Buffer, view_bytes
 from stockroom.errors import AuthenticationError, InvalidInputError, RemoteError, UnreachableError
 from stockroom.files import give_to_owner, make_folder, sync_path
-from stockroom.locks import make_plain_fork_lock
+from stockroom.fork_locks import make_plain_fork_lock
 from stockroom.remotes.transport.protocol import CLOCK_PATH, MissingFileError, PutSource, StoredFile
 
 _TEMPORARY: Final = ".put-"

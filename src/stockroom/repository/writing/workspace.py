@@ -19,7 +19,8 @@ from stockroom.content.snapshot import DATA, METRIC, Snapshot
 from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.digest import CommitId, ObjectDigest
 from stockroom.errors import ClosedError, InvalidInputError
-from stockroom.locks import FileLock, make_fork_lock
+from stockroom.fork_locks import make_fork_lock
+from stockroom.locks import FileLock
 from stockroom.refs import ObjectStore, RefChange, Stage
 from stockroom.refs.commit import MetadataValue
 from stockroom.refs.names import FoldedNames

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError, FormatVersionError, MalformedRecordError, StockroomError
 from stockroom.files import NEW_SUFFIX, sync_path, write_own_file
+from stockroom.fork_locks import make_fork_lock
 from stockroom.kv import ReadTxn, WriteTxn
-from stockroom.locks import FileLock, make_fork_lock
+from stockroom.locks import FileLock
 from stockroom.store.index.catalog import (
     TABLE_SUFFIX,
     Catalog,

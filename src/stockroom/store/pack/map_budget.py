@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stockroom.file_map import count_maps_allowed
-from stockroom.locks import make_fork_lock, make_plain_fork_lock
+from stockroom.fork_locks import make_fork_lock, make_plain_fork_lock
 
 _PART_OF_MAPS: Final = 4
 """Packs may take a quarter of the maps allowed: views, models and other libraries need maps too."""

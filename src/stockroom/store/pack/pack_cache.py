@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stockroom.digest import PackDigest
 from stockroom.errors import CorruptionError, LockedError, UnreadableError
-from stockroom.locks import make_fork_lock
+from stockroom.fork_locks import make_fork_lock
 from stockroom.store.pack.exchange import finish_exchanges
 from stockroom.store.pack.layout import locate_pack
 from stockroom.store.pack.manifest import Manifest

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from stockroom.locks import make_plain_fork_lock
+from stockroom.fork_locks import make_plain_fork_lock
 
 T = TypeVar("T")
 _MAX_PART = 4
