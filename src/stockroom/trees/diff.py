@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stockroom.errors import InvalidInputError
 from stockroom.trees.keys import Key, KeyBatch
 from stockroom.trees.node import Node, empty_node, join_nodes, parent_of_root
+from stockroom.trees.rows import mark_differing
 from stockroom.trees.store import NodeCache
 from stockroom.trees.tree import Tree
 
@@ -142,6 +143,9 @@ def _reach(items: Node, span: _Span) -> tuple[int, int]:
 
 def _drop_common(old: _Side, new: _Side) -> tuple[_Side, _Side]:
     """Return both sides without the children they share."""
+    if old.items.keys.equals(new.items.keys):
+        is_changed = mark_differing(old.items.values, new.items.values)
+        return old.keep(is_changed), new.keep(is_changed)
     indices, found = old.items.keys.locate(new.items.keys)
     found[found] = (old.items.values[indices[found]] == new.items.values[found]).all(axis=1)
     is_left = np.ones(len(old), np.bool_)
@@ -150,12 +154,14 @@ def _drop_common(old: _Side, new: _Side) -> tuple[_Side, _Side]:
 
 
 def _compare(old: Node, new: Node) -> Iterator[DiffBatch]:
+    if old.keys.equals(new.keys):
+        old, new = _keep_changed(old, new)
     indices, found = old.keys.locate(new.keys)
     common_old, common_new = indices[found], np.flatnonzero(found)
     is_removed = np.ones(len(old), np.bool_)
     is_removed[common_old] = False
     old_values, new_values = old.values[common_old], new.values[common_new]
-    is_changed = _differ(old_values, new_values)
+    is_changed = _mark_changed(old_values, new_values)
     batch = DiffBatch(
         added_keys=new.keys.take(np.flatnonzero(~found)).batch,
         removed_keys=old.keys.take(np.flatnonzero(is_removed)).batch,
@@ -167,11 +173,19 @@ def _compare(old: Node, new: Node) -> Iterator[DiffBatch]:
         yield batch
 
 
-def _differ(old_values: NDArray[np.uint8], new_values: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def _keep_changed(old: Node, new: Node) -> tuple[Node, Node]:
+    """Return the items of two leaves of the same keys that differ."""
+    is_changed = _mark_changed(old.values, new.values)
+    if is_changed.all():
+        return old, new
+    rows = np.flatnonzero(is_changed)
+    return old.take(rows), new.take(rows)
+
+
+def _mark_changed(old_values: NDArray[np.uint8], new_values: NDArray[np.uint8]) -> NDArray[np.bool_]:
     if old_values.shape != new_values.shape:
         return np.ones(len(old_values), np.bool_)
-    is_different: NDArray[np.bool_] = (old_values != new_values).any(axis=1)
-    return is_different
+    return mark_differing(old_values, new_values)
 
 
 def find_unshared_key(one: Tree, other: Tree) -> Key | None:

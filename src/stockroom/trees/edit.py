@@ -21,6 +21,7 @@ from stockroom.trees.keys import Keys
 from stockroom.trees.level_writer import LevelWriter
 from stockroom.trees.node import Node, child_digest, empty_node, join_nodes
 from stockroom.trees.path import NodePath
+from stockroom.trees.rows import mark_differing
 from stockroom.trees.store import NodeCache
 
 _LONGEST_MERGE = 1 << 16  # items merged at a time
@@ -61,7 +62,9 @@ def edit_root(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest | None:
         edits = _edit_level(nodes, top, edits, level=level)
         if not len(edits):
             return None
-    return _build_root_above(nodes, top, edits)
+    written = np.flatnonzero(~edits.is_delete)
+    keys, values = edits.keys.take(written), edits.values[written]
+    return build_root_of(nodes, Node(top.format, top.level + 1, keys=keys, values=values))
 
 
 def _build_first(nodes: NodeCache, tree_format: TreeFormat, edits: Edits) -> ObjectDigest | None:
@@ -72,15 +75,13 @@ def _build_first(nodes: NodeCache, tree_format: TreeFormat, edits: Edits) -> Obj
     return build_root(nodes, tree_format, keys=edits.keys.take(put), values=edits.values[put])
 
 
-def _build_root_above(nodes: NodeCache, top: Node, edits: Edits) -> ObjectDigest:
-    """Return the root above the remaining nodes of the old root's level; `edits` puts all of them."""
-    written = np.flatnonzero(~edits.is_delete)
-    if not len(written):
-        return nodes.write(empty_node(top.format, 0))
-    keys, values = edits.keys.take(written), edits.values[written]
-    if len(keys) > 1:
-        return build_root(nodes, top.format, keys=keys, values=values, level=top.level + 1)
-    digest = child_digest(values[0])
+def build_root_of(nodes: NodeCache, items: Node) -> ObjectDigest:
+    """Write the tree above all items of one level, which is above the leaves; returns its root's digest."""
+    if not len(items):
+        return nodes.write(empty_node(items.format, 0))
+    if len(items) > 1:
+        return build_root(nodes, items.format, keys=items.keys, values=items.values, level=items.level)
+    digest = child_digest(items.values[0])
     while (node := nodes.read(digest)).level and len(node) == 1:
         digest = child_digest(node.values[0])
     return digest
@@ -95,6 +96,14 @@ def _edit_level(nodes: NodeCache, top: Node, edits: Edits, *, level: int) -> Edi
     while done < len(edits) or not (writer.is_at_boundary or at_end):
         if writer.is_at_boundary:
             path.seek(edits.keys[done])
+            node, stop = path.node, path.count_up_to_here(edits.keys)
+            after = _replace(node, edits.slice(done, stop))
+            if after is not None:  # no key comes or goes, so no cut moves
+                done = stop
+                if after is not node:
+                    replaced.append(node.keys[len(node) - 1])
+                    writer.write(after)
+                continue
         group, stop, at_end = _take_neighbours(path, edits)
         before = join_nodes(group)
         after = _merge(before, edits.slice(done, stop))
@@ -124,13 +133,32 @@ def _take_neighbours(path: NodePath, edits: Edits) -> tuple[list[Node], int, boo
             return group, stop, False
 
 
+def _replace(node: Node, edits: Edits) -> Node | None:
+    """Return the node with `edits` applied, if they only replace values; the node itself if they change nothing."""
+    positions, found = node.keys.locate(edits.keys)
+    if (edits.is_delete | ~found).any():
+        return None
+    is_changed = mark_differing(node.values[positions], edits.values)
+    if not is_changed.any():
+        return node
+    values = node.values.copy()
+    values[positions] = edits.values
+    return node.replace_values(values)
+
+
+def apply_edits(node: Node, edits: Edits) -> Node:
+    """Return the node with `edits` applied; the node itself if they change nothing."""
+    replaced = _replace(node, edits)
+    return _merge(node, edits) if replaced is None else replaced
+
+
 def _merge(node: Node, edits: Edits) -> Node:
     """Return the node with `edits` applied; the node itself if they change nothing."""
     if not len(edits):
         return node
     positions, found = node.keys.locate(edits.keys)
     replaced = found & ~edits.is_delete
-    replaced[replaced] = (node.values[positions[replaced]] != edits.values[replaced]).any(axis=1)
+    replaced[replaced] = mark_differing(node.values[positions[replaced]], edits.values[replaced])
     removed = found & edits.is_delete
     added = ~found & ~edits.is_delete
     if not (replaced | removed | added).any():

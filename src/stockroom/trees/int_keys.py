@@ -64,6 +64,10 @@ class IntKeys:
         """Return whether each key is greater than the one before it."""
         return int(np.count_nonzero(self.array[1:] > self.array[:-1])) == max(len(self.array) - 1, 0)
 
+    def equals(self, other: Self) -> bool:
+        """Return whether both are the same keys in the same order."""
+        return self.array is other.array or np.array_equal(self.array, other.array)
+
     def find(self, key: Key) -> int:
         """Return the number of keys below `key`."""
         if self._list is None and len(self.array) > _LONGEST_LIST:
@@ -78,6 +82,8 @@ class IntKeys:
 
     def locate(self, wanted: Self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return where each wanted key is or would be inserted, and whether it is there."""
+        if len(wanted) > 1 and self.equals(wanted):
+            return np.arange(len(wanted)), np.ones(len(wanted), np.bool_)
         positions = self.array.searchsorted(wanted.array)
         if not len(self.array):
             return positions, np.zeros(len(wanted.array), np.bool_)

@@ -69,6 +69,10 @@ class Keys(Protocol):
         """Return whether each key is greater than the one before it."""
         ...
 
+    def equals(self, other: Self) -> bool:
+        """Return whether both are the same keys in the same order."""
+        ...
+
     def find(self, key: Key) -> int:
         """Return the number of keys below `key` (the keys are sorted)."""
         ...

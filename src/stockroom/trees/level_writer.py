@@ -44,6 +44,10 @@ class LevelWriter:
             start = end
         self._tail = run.slice(start, len(run)) if start < len(run) else None
 
+    def write(self, node: Node) -> None:
+        """Write a node whose keys are those of one written earlier, so cut the same way; only at a boundary."""
+        self._write(node)
+
     def finish(self) -> None:
         """Write the remaining items as the level's last node."""
         if self._tail is not None:

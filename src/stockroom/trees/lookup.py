@@ -77,11 +77,11 @@ def _descend(nodes: NodeCache, node: Node, below: int, wanted: Keys, indices: ND
     within = int(positions.searchsorted(len(node)))
     if not within:  # nothing is wanted, or all of it is after the last key
         return
-    children, starts = np.unique(positions[:within], return_index=True)
-    stops = [*starts.tolist()[1:], within]
+    stops = [*(np.flatnonzero(positions[1:within] != positions[: within - 1]) + 1).tolist(), within]
+    starts = [0, *stops[:-1]]
     ends = node.child_ends_list
-    chosen = children.tolist()
+    chosen = positions[starts].tolist()
     loaded = nodes.read_children(node, chosen)
-    for index, child, start, stop in zip(chosen, loaded, starts.tolist(), stops, strict=True):
+    for index, child, start, stop in zip(chosen, loaded, starts, stops, strict=True):
         left = below + (ends[index - 1] if index else 0)
         yield from _descend(nodes, child, left, wanted.slice(start, stop), indices[start:stop])

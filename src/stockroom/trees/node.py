@@ -38,6 +38,7 @@ from stockroom.trees.str_keys import MAX_KEY_NBYTES, decode_str_keys
 MAGIC = b"SRnd"
 VERSION = 1
 CHILD_WIDTH = DIGEST_NBYTES + 8
+_DIGEST = np.dtype(f"V{DIGEST_NBYTES}")
 _HEADER = struct.Struct("<4sBBBBHHI")
 _MAX_NODE_NBYTES = _HEADER.size + MAX_NODE_SIZE + 4 + MAX_KEY_NBYTES + MAX_VALUE_WIDTH  # one item may overshoot
 _MAX_CHILD_COUNT = 1 << 48
@@ -54,6 +55,7 @@ class Node:
         "_child_digests",
         "_child_ends",
         "_child_ends_list",
+        "_count",
         "_size",
         "checked_children",
         "format",
@@ -68,6 +70,7 @@ class Node:
         self.keys = keys
         self.values = values
         self._size = len(keys)
+        self._count: int | None = None if level else self._size
         self.checked_children: set[int] = set()  # a digest always names the same bytes: once is enough
         self._child_digests: list[bytes] | None = None
         self._child_ends: NDArray[np.int64] | None = None
@@ -79,16 +82,15 @@ class Node:
     @property
     def count(self) -> int:
         """The number of keys in this node, or below it if it is above the leaves."""
-        if not self.level:
-            return self._size
-        return self.child_ends_list[-1] if self._size else 0
+        if self._count is None:
+            self._count = int(child_counts(self.values).sum())
+        return self._count
 
     @property
     def child_digests(self) -> list[bytes]:
         """The digest of each child, for a node above the leaves."""
         if self._child_digests is None:
-            joined = self.values[:, :DIGEST_NBYTES].tobytes()
-            self._child_digests = [joined[at : at + DIGEST_NBYTES] for at in range(0, len(joined), DIGEST_NBYTES)]
+            self._child_digests = child_digests(self.values)
         return self._child_digests
 
     @property
@@ -104,6 +106,10 @@ class Node:
         if self._child_ends_list is None:
             self._child_ends_list = self.child_ends.tolist()
         return self._child_ends_list
+
+    def replace_values(self, values: NDArray[np.uint8]) -> Node:
+        """Return a node of the same keys with other values."""
+        return Node(self.format, self.level, keys=self.keys, values=values)
 
     def slice(self, start: int, stop: int) -> Node:
         """Return a node of the items from `start` up to `stop`."""
@@ -165,9 +171,15 @@ def child_digest(value: NDArray[np.uint8]) -> ObjectDigest:
     return ObjectDigest(value[:DIGEST_NBYTES].tobytes())
 
 
+def child_digests(values: NDArray[np.uint8]) -> list[bytes]:
+    """Return each child's digest, from the values of a node above the leaves."""
+    digests: list[bytes] = values[:, :DIGEST_NBYTES].view(_DIGEST)[:, 0].tolist()
+    return digests
+
+
 def child_counts(values: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the number of keys below each child `(n,)`, from the values of a node above the leaves."""
-    return np.ascontiguousarray(values[:, DIGEST_NBYTES:]).view("<i8").ravel()
+    return values[:, DIGEST_NBYTES:].view("<i8")[:, 0]
 
 
 def decode_node(data: bytes) -> Node:

@@ -8,7 +8,7 @@ from typing import Protocol, final, runtime_checkable
 
 from stockroom.digest import ObjectDigest
 from stockroom.errors import MalformedRecordError
-from stockroom.trees.node import Node, decode_node
+from stockroom.trees.node import Node, child_counts, child_digest, child_digests, decode_node
 
 DEFAULT_CAPACITY = 1024  # nodes, about 16 KiB each
 
@@ -44,7 +44,7 @@ class NodeCache:
         """Put a cache in front of `store`, or share the decoded nodes of another, which are equal by digest."""
         self._store = store
         self._capacity = capacity
-        self._nodes: OrderedDict[bytes, Node] = OrderedDict() if sharing is None else sharing._nodes
+        self._nodes: OrderedDict[bytes, Node | bytes] = OrderedDict() if sharing is None else sharing._nodes
 
     def get_object(self, digest: ObjectDigest) -> bytes:
         """Return the bytes stored under `digest`, from the store itself."""
@@ -65,53 +65,58 @@ class NodeCache:
 
     def read_child(self, parent: Node, index: int) -> Node:
         """Return the child at `index`; raises `MalformedRecordError` if it does not match its parent."""
-        digest = parent.child_digests[index]
-        child = self._cached(digest)
-        if child is None:
-            child = self._keep(digest, self._store.get_object(ObjectDigest(digest)))
+        digest = child_digest(parent.values[index])
+        child = self.read(digest)
         if index not in parent.checked_children:
-            _check_child(child, parent, index)
+            _check_child(child, parent, index, int(child_counts(parent.values[index : index + 1])[0]))
         return child
 
     def read_children(self, parent: Node, indices: Iterable[int]) -> list[Node]:
         """Return the children at `indices`, as `read_child`; one request to the store for those not yet decoded."""
         chosen = list(indices)
-        digests = [parent.child_digests[index] for index in chosen]
+        values = parent.values[chosen]
+        digests, counts = child_digests(values), child_counts(values).tolist()
         nodes = [self._cached(digest) for digest in digests]
         absent = [ObjectDigest(digest) for digest, node in zip(digests, nodes, strict=True) if node is None]
         fetched = iter(self._store.get_objects(absent) if absent else [])
         children = []
-        for index, digest, node in zip(chosen, digests, nodes, strict=True):
+        for index, count, digest, node in zip(chosen, counts, digests, nodes, strict=True):
             child = self._keep(digest, next(fetched)) if node is None else node
-            _check_child(child, parent, index)
+            _check_child(child, parent, index, count)
             children.append(child)
         return children
 
     def write(self, node: Node) -> ObjectDigest:
-        """Store `node` and return its digest. The cached node is parsed back from its bytes."""
+        """Store `node` and return its digest. Its first reader parses it back from the bytes, which are cached."""
         data = node.encode()
         digest = self._store.put_object(data)
-        self._keep(digest, data)
+        self._add(digest, data)
         return digest
 
     def _cached(self, digest: bytes) -> Node | None:
         node = self._nodes.get(digest)
-        if node is not None:
-            try:
-                self._nodes.move_to_end(digest)
-            except KeyError:  # dropped by another thread
-                self._nodes[digest] = node
+        if node is None:
+            return None
+        if isinstance(node, bytes):
+            node = self._keep(digest, node)
+        try:
+            self._nodes.move_to_end(digest)
+        except KeyError:  # dropped by another thread
+            self._nodes[digest] = node
         return node
 
     def _keep(self, digest: bytes, data: bytes) -> Node:
         node = decode_node(data)
+        self._add(digest, node)
+        return node
+
+    def _add(self, digest: bytes, node: Node | bytes) -> None:
         self._nodes[digest] = node
         while len(self._nodes) > self._capacity:
             try:
                 self._nodes.popitem(last=False)
             except KeyError:  # emptied by another thread
                 break
-        return node
 
 
 def cached(store: NodeStore) -> NodeCache:
@@ -119,9 +124,7 @@ def cached(store: NodeStore) -> NodeCache:
     return store if isinstance(store, NodeCache) else NodeCache(store)
 
 
-def _check_child(child: Node, parent: Node, index: int) -> None:
-    ends = parent.child_ends_list
-    count = ends[index] - (ends[index - 1] if index else 0)
+def _check_child(child: Node, parent: Node, index: int, count: int) -> None:
     if child.level + 1 != parent.level or child.format is not parent.format or child.count != count:
         raise MalformedRecordError(
             f"node: expected a child of level {parent.level - 1} with {count} keys, {parent.format}; "

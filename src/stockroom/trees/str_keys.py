@@ -73,6 +73,10 @@ class StrKeys:
         """Return whether each key is greater than the one before it."""
         return all(map(lt, self.texts, islice(self.texts, 1, None)))
 
+    def equals(self, other: Self) -> bool:
+        """Return whether both are the same keys in the same order."""
+        return self.texts == other.texts
+
     def find(self, key: Key) -> int:
         """Return the number of keys below `key`."""
         return bisect_left(self.texts, key)

@@ -7,7 +7,9 @@ import pytest
 
 from stockroom.errors import InvalidInputError
 from stockroom.testing.memory_nodes import MemoryNodes
-from stockroom.trees import KeyType, Tree, TreeFormat
+from stockroom.trees import KeyType, Tree, TreeFormat, level_writer
+from stockroom.trees.boundary import list_ends
+from stockroom.trees.keys import Keys
 
 WIDTH = 40
 INT_40 = TreeFormat(KeyType.INT, WIDTH)
@@ -39,6 +41,22 @@ def test_one_changed_key_rewrites_about_one_node_a_level(tree: Tree, store: Memo
     assert depth(tree) == 3
     assert store.puts <= depth(tree) + 2
     assert edited.get(key) == random_values(1, seed=1).tobytes()
+
+
+def test_values_replaced_under_the_same_keys_cut_nothing_again(
+    tree: Tree, store: MemoryNodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts: list[int] = []
+
+    def cut(keys: Keys, item_width: int, *, level: int) -> list[int]:
+        cuts.append(level)
+        return list_ends(keys, item_width, level=level)
+
+    monkeypatch.setattr(level_writer, "list_ends", cut)
+    tree.edit(np.arange(0, 3 * COUNT, 3000), random_values(COUNT // 1000, seed=5))
+    assert cuts == []
+    tree.edit([1], random_values(1, seed=5))
+    assert 0 in cuts
 
 
 @pytest.mark.parametrize("key", [0, 299_997, 3 * COUNT - 3])

@@ -92,6 +92,50 @@ def test_a_merge_is_the_textbooks(seed: int, key_type: KeyType) -> None:
     assert merged.tree.root == build(MemoryNodes(), expected, key_type).root
 
 
+@pytest.mark.parametrize("kinds", [("put", "put"), ("put", "add"), ("add", "add"), ("any", "any"), ("tail", "tail")])
+@pytest.mark.parametrize("count", [5, 60, 600])
+def test_a_merge_of_tall_trees_is_the_textbooks(kinds: tuple[str, str], count: int) -> None:
+    """Keys of 500 bytes make three levels of 2,000: some parts are taken whole, others are merged below."""
+    rng, store = random.Random(count), MemoryNodes()
+    base = {long_key(key): number(0) for key in rng.sample(range(20_000), 2000)}
+    shared = vary_long(rng, base, kinds[1], 5)
+    ours, theirs = (vary_long(rng, shared, kind, count) for kind in kinds)
+    trees = [build(store, content, KeyType.STR) for content in (base, ours, theirs)]
+    assert [tree.top.level for tree in trees] == [2, 2, 2]
+    asked: list[int | str] = []
+
+    def resolve(found: KeyConflict) -> Resolution | None:
+        asked.append(found.key)
+        return Resolution(None) if len(asked) % 2 else None
+
+    merged = merge_trees(*trees, resolve)
+    expected, conflicts = merge_plainly(base, ours, theirs)
+    for key in asked[::2]:
+        expected.pop(key, None)
+    assert sorted(asked) == sorted(conflicts)  # each once
+    assert {conflict.key for conflict in merged.conflicts} == set(asked[1::2])
+    assert merged.tree.root == build(MemoryNodes(), expected, KeyType.STR).root
+
+
+def long_key(key: int) -> str:
+    return f"{key:06}" + "-" * 494
+
+
+def vary_long(rng: random.Random, content: dict, kind: str, count: int) -> dict:
+    """Some keys changed, added anywhere or behind all others, or taken out."""
+    varied = dict(content)
+    for _ in range(count):
+        if kind == "put" or (kind == "any" and rng.random() < 0.5):
+            key = rng.choice(list(content))
+        else:
+            key = long_key(rng.randrange(20_000, 21_000) if kind == "tail" else rng.randrange(20_000))
+        if kind == "any" and rng.random() < 0.3:
+            varied.pop(key, None)
+        else:
+            varied[key] = number(rng.randrange(1, 4))
+    return varied
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_laws(seed: int, key_type: KeyType) -> None:
     rng, store = random.Random(seed), MemoryNodes()
@@ -187,6 +231,29 @@ def test_a_merge_reads_and_writes_nodes_in_proportion_to_the_changes(large: Tree
     assert touched[1] <= 12 * touched[0]
 
 
+def test_parts_that_one_side_changed_are_not_read(large: Tree, store: MemoryNodes) -> None:
+    """Where the sides changed different leaves, or the same in the same way, only nodes above the leaves are read."""
+    places = np.arange(0, COUNT, COUNT // 20)
+    both = change_some(large, np.array([7777]), seed=3)  # the same change is none
+    ours, theirs = change_some(both, places, seed=1), change_some(both, places + COUNT // 40, seed=2)
+    above = {count_above_leaves(tree) for tree in (large, ours, theirs)}
+    three = [fresh(tree, store) for tree in (large, ours, theirs)]
+    store.reset_counts()
+    merged = merge_trees(*three, leave)
+    assert store.gets <= 3 * max(above)
+    assert store.puts <= max(above)
+    assert merged.tree == change_some(ours, places + COUNT // 40, seed=2)
+
+
+def count_above_leaves(tree: Tree) -> int:
+    """The number of nodes above the leaves."""
+    count, nodes = 1, [tree.top]
+    while nodes[0].level > 1:
+        nodes = [tree.nodes.read_child(node, index) for node in nodes for index in range(len(node))]
+        count += len(nodes)
+    return count
+
+
 def test_a_side_that_added_a_lot_in_one_place_leaves_the_rest_alone(large: Tree, store: MemoryNodes) -> None:
     ours = change_some(large, np.arange(COUNT, COUNT + 20_000), seed=3)
     theirs = change_some(large, np.array([5]), seed=4)
@@ -194,6 +261,36 @@ def test_a_side_that_added_a_lot_in_one_place_leaves_the_rest_alone(large: Tree,
     store.reset_counts()
     assert merge_trees(*three, leave).tree == change_some(ours, np.array([5]), seed=4)
     assert store.gets + store.puts <= 20
+
+
+def test_where_the_merged_tree_is_cut_elsewhere_than_either_side_the_next_part_is_merged_along() -> None:
+    """Both sides add keys in the last leaf below a node, and keep its end; with all of them it has another end."""
+    rng, store, moved = random.Random(0), MemoryNodes(), 0
+    content = {long_key(key): number(0) for key in range(0, 40_000, 20)}
+    base = build(store, content, KeyType.STR)
+    ends = [int(str(base.top.keys[index])[:6]) for index in range(len(base.top) - 1)]
+    for _ in range(100):
+        end = rng.choice(ends)
+        some = rng.sample([key for key in range(end - 200, end) if long_key(key) not in content], 20)
+        sides = [
+            base.edit([long_key(key) for key in part], np.frombuffer(number(1) * 10, np.uint8).reshape(10, -1))
+            for part in (some[:10], some[10:])
+        ]
+        merged = merge_trees(base, *sides, leave).tree
+        added = {long_key(key): number(1) for key in some}
+        assert merged.root == build(store, content | added, KeyType.STR).root
+        ours, theirs, result = (long_key(end) in tree.directory().last_keys for tree in (*sides, merged))
+        moved += ours and theirs and not result
+    assert moved
+
+
+def test_a_side_that_added_a_lot_where_the_other_changed_is_merged_key_by_key(large: Tree, store: MemoryNodes) -> None:
+    ours = change_some(large, np.arange(COUNT, COUNT + 40_000), seed=3)
+    theirs = change_some(large, np.array([COUNT - 1]), seed=4)
+    three = [fresh(tree, store) for tree in (large, ours, theirs)]
+    store.reset_counts()
+    assert merge_trees(*three, leave).tree == change_some(ours, np.array([COUNT - 1]), seed=4)
+    assert store.gets + store.puts <= 40
 
 
 def test_a_side_that_changed_nothing_costs_nothing(large: Tree, store: MemoryNodes) -> None:

@@ -36,6 +36,15 @@ def test_trees_made_from_one_another_share_decoded_nodes() -> None:
     assert store.gets == 0
 
 
+def test_a_node_just_written_is_read_without_the_store() -> None:
+    store = MemoryNodes()
+    nodes = NodeCache(store)
+    tree = Tree.build(nodes, INT_8, np.arange(5000), np.zeros((5000, 8), np.uint8))
+    store.reset_counts()
+    assert tree.get(4999) == bytes(8)
+    assert store.gets == 0
+
+
 def test_a_cache_is_a_node_store_itself() -> None:
     nodes = NodeCache(MemoryNodes())
     assert isinstance(nodes, NodeStore)

@@ -45,6 +45,8 @@ _HEADER: Final = struct.Struct("<8sH6xQQ")
 _RECORD: Final = struct.Struct("<B3xI32s")
 _PACK: Final = struct.Struct("<I4xQQ")
 _MAX_PAYLOAD_NBYTES: Final = (1 << 32) - 1
+_BUFFER_NBYTES: Final = 256 << 10
+"""Gathered before a write to the file: a record is only about 2 KiB."""
 
 
 class RecordKind(IntEnum):
@@ -93,7 +95,7 @@ class BundleWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = path.open("xb")
+        self._file = path.open("xb", buffering=_BUFFER_NBYTES)
         self._file.write(bytes(_HEADER.size))
         self.nbytes = _HEADER.size
         self._counts = dict.fromkeys(RecordKind, 0)
@@ -129,7 +131,7 @@ class BundleWriter:
         self._file.write(_HEADER.pack(_MAGIC, _VERSION, len(self._seen), self.nbytes))
         self._file.close()
         entry = BundleEntry(compute_file_digest(self.path), self.nbytes, *(self._counts[kind] for kind in RecordKind))
-        with open_bundle(self.path, entry, where=str(self.path)) as written:
+        with _map_bundle(self.path, where=str(self.path)) as written:
             assert sum(1 for _ in written.iter_records()) == len(self._seen)
         return entry
 
@@ -189,6 +191,11 @@ def open_bundle(path: Path, entry: BundleEntry, *, where: str) -> Bundle:
     digest = compute_file_digest(path)
     if digest != entry.digest:
         raise DigestMismatchError(entry.digest.hex(), digest.hex(), where=where)
+    return _map_bundle(path, where=where)
+
+
+def _map_bundle(path: Path, *, where: str) -> Bundle:
+    """Open the bundle in a file whose digest is known. Raises as `open_bundle` if it is not a bundle."""
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     magic, version, count, stated = _HEADER.unpack_from(mapped)
@@ -196,6 +203,7 @@ def open_bundle(path: Path, entry: BundleEntry, *, where: str) -> Bundle:
         raise MalformedRecordError(f"{where}: expected a bundle, found {magic!r}", where=where)
     if version != _VERSION:
         raise FormatVersionError(f"{where}: expected bundle version {_VERSION}, found {version}: upgrade Stockroom")
+    nbytes = len(mapped)
     if stated != nbytes or count > (nbytes - _HEADER.size) // _RECORD.size:
         raise MalformedRecordError(
             f"{where}: expected {count} records in {stated} bytes, found {nbytes} bytes; the remote is damaged",

@@ -13,8 +13,9 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockroom.digest import PackDigest
+from stockroom.digest import PackDigest, compute_file_digest
 from stockroom.errors import CorruptionError, DigestMismatchError, FormatVersionError, MalformedRecordError
+from stockroom.remotes.format import bundle as bundle_module
 from stockroom.remotes.format.bundle import (
     BundlePack,
     BundleWriter,
@@ -98,6 +99,18 @@ def test_a_bundle_gives_back_its_records_each_once(tmp_path: Path) -> None:
         assert (bytes(files.zarr_json), bytes(files.chunks), bytes(files.index)) == (b"{}", b"chunks", b"index")
         del pack, files
     assert kinds == [(1, 0), (1, 100), (1, 200), (1, 300), (1, 400), (3, 24 + 13), (2, 6)]
+
+
+def test_a_bundle_is_hashed_once_when_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+
+    def compute(path: Path) -> bytes:
+        hashed.append(path)
+        return compute_file_digest(path)
+
+    monkeypatch.setattr(bundle_module, "compute_file_digest", compute)
+    write_bundle(tmp_path / "b")
+    assert hashed == [tmp_path / "b"]
 
 
 def test_a_flipped_bit_anywhere_is_seen(tmp_path: Path) -> None:
