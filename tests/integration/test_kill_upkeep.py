@@ -171,7 +171,7 @@ def test_no_kill_of_upkeep_loses_a_commit(tmp_path, capsys):
         way = WAYS[turn % len(WAYS)] if turn < len(WAYS) else rng.choice(WAYS)
         collector = start_collector(path, turn) if turn % 3 == 0 else None
         victim = Victim(path, way, newest, WORKER)
-        victim.hear_first()
+        victim.hear_first(commits=turn % 2)  # every other one gets somewhere, however busy the machine is
         victim.hear_until(time.monotonic() + rng.uniform(0, LONGEST_S))
         reported = victim.kill()
         campaign.kills += 1
@@ -190,4 +190,4 @@ def test_no_kill_of_upkeep_loses_a_commit(tmp_path, capsys):
             f"{len(campaign.losses)} losses (seed {SEED})"
         )
     assert campaign.losses == []
-    assert campaign.reported  # how many depends on the machine's load
+    assert len(campaign.reported) >= KILLS // 2

@@ -6,7 +6,6 @@ commits of others, and the branch is moved by compare-and-swap, repeatedly until
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401 - cannot be loaded at exit, when handles still write
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

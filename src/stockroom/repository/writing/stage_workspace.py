@@ -6,7 +6,6 @@ a commit record and moves the branch. Order on disk: packs, index, metadata and 
 
 from __future__ import annotations
 
-import concurrent.futures.thread  # noqa: F401 - cannot be loaded at exit, when handles still write
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - cannot be loaded at exit, when handles still write
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress

@@ -51,5 +51,5 @@ def test_what_is_missing_is_damage_and_what_cannot_be_opened_is_not(tmp_path: Pa
         with files_left(left), pytest.raises(UnreadableError, match=r"Too many open files.*ulimit -n") as caught:
             read_file(tmp_path, "chunks")
         assert caught.value.errno == errno.EMFILE
-    with files_left(2):
+    with files_left(4):  # two would do, but another thread of the process may need some
         assert read_file(tmp_path, "chunks") == b"some"
