@@ -78,17 +78,18 @@ class Reachable:
         return bool(roots)
 
     def _add_contents(self, roots: Mapping[CommitId, ObjectDigest]) -> None:
-        """Add the content of commits. From a damaged one on, none of them is reached."""
+        """Add the content of commits. If one fails, neither it nor those after it are reached."""
+        left = list(roots)
         try:
-            self._walk.add_contents(roots.values())
-        except CorruptionError:
-            commits = list(roots)
-            for position, commit in enumerate(commits):
-                try:
-                    self._walk.add_content(roots[commit])
-                except CorruptionError:
-                    self.commits.difference_update(commits[position:])
-                    raise
+            try:
+                self._walk.add_contents(roots.values())
+            except CorruptionError:  # all that is intact is reached
+                while left:
+                    self._walk.add_content(roots[left[0]])
+                    del left[0]
+        except BaseException:
+            self.commits.difference_update(left)
+            raise
 
     def _add_chunks(self, digests: NDArray[np.uint8], _: object) -> None:
         """Add all copies of chunks. Raises `LostChunksError` if a chunk is in no pack."""
