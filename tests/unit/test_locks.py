@@ -324,6 +324,15 @@ def test_a_child_forked_while_another_thread_holds_the_lock_takes_it_at_once():
 
 
 def test_its_holder_may_take_it_again():
-    lock = make_fork_lock()
-    with lock, lock:
-        pass
+    lock, taken = make_fork_lock(), []
+
+    def try_elsewhere() -> None:
+        taken.append(lock.acquire(blocking=False))
+
+    with lock:
+        with lock:
+            pass
+        other = threading.Thread(target=try_elsewhere)
+        other.start()
+        other.join(60)
+    assert taken == [False]  # leaving the inner block did not free it

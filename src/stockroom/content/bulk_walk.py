@@ -8,8 +8,8 @@ too.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, TypeAlias
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from stockroom.digest import DIGEST_NBYTES, ObjectDigest
 from stockroom.store.entry import EntryFormat, EntryKind
 from stockroom.trees import NodeCache
 from stockroom.trees.node import CHILD_WIDTH, read_values
+
+_Schema: TypeAlias = tuple[int, tuple[int | None, ...]]
+"""The size of an element and the shape: what the format of entries follows from."""
 
 _READS_AT_ONCE: Final = 1024
 _LEAVES: Final = 2048
@@ -32,7 +35,7 @@ class BulkWalk(Walk):
     def __init__(self, nodes: NodeCache, *, on_chunks: OnChunks, on_objects: OnObjects = lambda _: None) -> None:
         """Start a walk that has followed nothing yet."""
         super().__init__(nodes, on_chunks=on_chunks, on_objects=on_objects)
-        self._recent_values: defaultdict[int, _RecentValues] = defaultdict(_RecentValues)
+        self._recent_values: defaultdict[_Schema, _RecentValues] = defaultdict(_RecentValues)
 
     def flush(self) -> None:
         """Report the objects and chunks gathered so far."""
@@ -54,6 +57,7 @@ class BulkWalk(Walk):
             self._follow_roots(roots, found, records)
         except BaseException:
             self._begun |= records.union(*found.values())
+            self._recent_values.clear()  # the values of the last leaf may not have been followed
             raise
         self._followed |= records
         for reading, nodes in found.items():
@@ -65,7 +69,8 @@ class BulkWalk(Walk):
         digests: dict[bytes, None] = {}
         for values in self._iter_leaves(roots, RECORDS, ROOT_FORMAT.value_width, found[RECORDS]):
             digests |= dict.fromkeys(_split(values, DIGEST_NBYTES))
-        trees: defaultdict[Reading, dict[bytes, EntryFormat]] = defaultdict(dict)
+        formats: dict[_Schema, EntryFormat] = {}
+        trees: defaultdict[_Schema, list[bytes]] = defaultdict(list)
         for some in _cut([digest for digest in digests if digest not in self._followed]):
             for digest, data in zip(some, self._nodes.get_objects(some), strict=True):
                 record = decode_record(data, where=f"record {digest.hex()[:16]}")
@@ -74,17 +79,20 @@ class BulkWalk(Walk):
                     self._tell(ObjectDigest(record.structure))
                 if not isinstance(record, ValueRecord):
                     entries = record.entry_format
-                    trees[entries.kind, entries.width][record.root] = entries
+                    schema = entries.itemsize, entries.shape
+                    formats[schema] = entries
+                    trees[schema].append(record.root)
             self._add_objects(some)
-        for reading, formats in trees.items():
-            self._follow_trees(formats, reading, found[reading])
+        for schema, entries in formats.items():
+            nodes = found[entries.kind, entries.width]
+            self._follow_trees(trees[schema], entries, self._recent_values[schema], nodes)
 
-    def _follow_trees(self, formats: Mapping[bytes, EntryFormat], reading: Reading, found: set[bytes]) -> None:
-        """Follow the trees of columns and states, by the root, whose entries are read in one way."""
-        kind, width = reading
-        entries, recent = next(iter(formats.values())), self._recent_values[width]
-        is_inline = kind is EntryKind.INLINE
-        for values in self._iter_leaves(formats, reading, width, found, with_leaves=not is_inline):
+    def _follow_trees(
+        self, roots: Iterable[bytes], entries: EntryFormat, recent: _RecentValues, found: set[bytes]
+    ) -> None:
+        """Follow the trees of columns and states whose entries have one format."""
+        reading, width, is_inline = (entries.kind, entries.width), entries.width, entries.kind is EntryKind.INLINE
+        for values in self._iter_leaves(roots, reading, width, found, with_leaves=not is_inline):
             if not is_inline:
                 self._add_values(entries, np.frombuffer(recent.list_fresh(values, width), np.uint8).reshape(-1, width))
 

@@ -21,7 +21,7 @@ _SET_LOCK: Final[int] = getattr(fcntl, "F_OFD_SETLK", 90)
 _GET_LOCK: Final[int] = getattr(fcntl, "F_OFD_GETLK", 92)
 """Locks of an open file, not of a process: no other close of the file ends them. The numbers are those of macOS."""
 _UNUSED: Final = 1 << 62
-"""A number that nobody means anything by."""
+"""A byte that is no snapshot's. Locking it shows whether the file system has such locks."""
 
 
 class ByteLocks:
@@ -90,7 +90,7 @@ class ByteLocks:
         return least
 
     def _set(self, how: int, number: int) -> None:
-        if self._works:  # waits for nobody: all locks are shared
+        if self._works:  # never blocks: all locks are shared
             self._call(self._fd, _SET_LOCK, _pack_lock(how, number))
 
     def _find_before(self, end: int) -> int | None:

@@ -21,8 +21,11 @@ def make_history(stock: StockRoom) -> list[ObjectDigest]:
         stock.data["label"] = np.arange(30_000)
         stock.data["twin"] = stock.data["image"][:40]
         stock.data["text"] = {f"key {number}": "word " * number for number in range(60)}
-        stock.data["large"] = [np.arange(5 << 20, dtype=np.uint8)]
-        stock.model.save("net", {"w": np.ones((300, 30)), "b": np.zeros(3)})
+        for name, nbytes in (("large", 5 << 20), ("larger", 6 << 20)):  # entries of one width, each a list of chunks
+            stock.data[name] = [np.arange(nbytes, dtype=np.uint8)]
+        stock.data.create("series", dtype="int32", shape=(None,))
+        stock.data["series"].extend([np.arange(2 << 20, dtype=np.int32), np.arange(90, dtype=np.int32)])
+        stock.model.save("net", {"w": np.ones((300, 30)), "b": np.zeros(3), "large": np.ones(1 << 20)})
         stock.experiment["lr"] = 0.1
     for number in range(12):
         with stock.enable_write(f"change {number}"):
@@ -66,6 +69,24 @@ def test_it_reports_the_same_objects_and_chunks(stock: StockRoom, begin: int) ->
     lengths, bulk_lengths = (dict(zip(one.chunks, one.lengths, strict=True)) for one in (told, bulk_told))
     assert bulk_lengths == lengths
     assert len(bulk_told.chunks) < 1.1 * len(told.chunks)  # a leaf costs the look-up of what is new in it
+
+
+def test_entries_of_two_kinds_that_are_equal_are_both_followed(stock: StockRoom) -> None:
+    """A sample whose bytes are a list of chunks has the digest under which that list is stored."""
+    with stock.enable_write("lists"):
+        stock.data["large"] = [np.arange(5 << 20, dtype=np.uint8)]
+    repository = stock._repository
+    snapshot = repository.open_snapshot(repository.resolve("main"))
+    entry = snapshot.open_tree(snapshot.find_column("data/large")).get(0)
+    copy = np.frombuffer(repository.objects.get_object(ObjectDigest(entry or b"")), np.uint8)
+    with stock.enable_write("a copy"):
+        stock.data["copy"] = [copy]
+    head = repository.refs.get_commit(repository.resolve("main")).tree_digest
+    (told, walk), (bulk_told, bulk) = (tell(kind, repository.nodes) for kind in (Walk, BulkWalk))
+    follow(walk, [head])
+    follow(bulk, [head])
+    assert set(bulk_told.chunks) == set(told.chunks)
+    assert len(set(told.chunks)) == 3
 
 
 def test_nothing_is_read_twice(stock: StockRoom, monkeypatch: pytest.MonkeyPatch) -> None:

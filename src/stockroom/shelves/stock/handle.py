@@ -263,9 +263,9 @@ class Handle:
 
     def _finish(self, workspace: Workspace, message: str | None) -> None:
         """Commit the changes of a session; if that fails, keep it, and say where."""
-        try:
-            from stockroom.shelves.report import describe_changes  # here for start-up time
+        from stockroom.shelves.report import describe_changes  # here for start-up time
 
+        try:
             workspace.finish(message or describe_changes(self.status().changes))
         except StockroomError as error:
             with suppress(StockroomError, OSError):  # a full disk, or the like

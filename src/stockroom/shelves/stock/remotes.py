@@ -267,10 +267,10 @@ class RemoteActions(Handle):
 
     def measure_presence(self) -> Presence:
         """Return how much of this repository's packs is on this machine; contacts no remote."""
-        counts = list(self._repository.tensors.iter_sizes())
-        whole = sum(1 for nbytes, present in counts if present == nbytes)
         from stockroom.shelves.report import Presence  # here for start-up time
 
+        counts = list(self._repository.tensors.iter_sizes())
+        whole = sum(1 for nbytes, present in counts if present == nbytes)
         return Presence(len(counts), whole, sum(n for n, _ in counts), sum(present for _, present in counts))
 
     def prefetch(
@@ -295,6 +295,7 @@ class RemoteActions(Handle):
             dry_run: only report the planned fetch.
         """
         from stockroom.remotes.prefetch import fetch_planned, plan_prefetch
+        from stockroom.shelves.report import PrefetchReport
         from stockroom.shelves.stock.selection import choose
 
         self._pin.check_open()
@@ -302,8 +303,6 @@ class RemoteActions(Handle):
         plan = plan_prefetch(self._pin.tensors, chosen.digests, max_nbytes=max_nbytes)
         if not dry_run:
             fetch_planned(self._repository, plan, on_progress)
-        from stockroom.shelves.report import PrefetchReport  # here for start-up time
-
         return PrefetchReport(chosen.count, plan.nbytes, plan.read_nbytes, plan.requests, plan.left_out)
 
     def drop(
@@ -321,6 +320,7 @@ class RemoteActions(Handle):
         `dry_run` looks only at sizes.
         """
         from stockroom.remotes.drop import drop, plan_drop
+        from stockroom.shelves.report import DropReport
         from stockroom.shelves.stock.selection import choose
 
         candidates = None
@@ -329,8 +329,6 @@ class RemoteActions(Handle):
         plan = plan_drop(self._repository, candidates, keep_nbytes=keep_nbytes)
         if not dry_run:
             plan = drop(self._repository, plan, on_progress)
-        from stockroom.shelves.report import DropReport  # here for start-up time
-
         return DropReport(len(plan.packs), plan.nbytes, plan.kept)
 
 
