@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from stockroom import StockroomError
 
@@ -39,3 +41,32 @@ def run_in_child(act: Callable[[], bool]) -> bool:
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert status in (0, 1)
     return status == 0
+
+
+@contextmanager
+def holder_with_worker(hold: Callable[[], object]) -> Iterator[int]:
+    """A process that keeps what `hold` returns, by its id, and has a forked worker that outlives it."""
+    ready, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            held = hold()
+            if os.fork() == 0:  # as a data loader's worker
+                os.write(tell, str(os.getpid()).encode())
+            while held:
+                signal.pause()
+        finally:
+            os._exit(1)
+    worker = int(os.read(ready, 20))
+    try:
+        yield child
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        for fd in (ready, tell):
+            os.close(fd)
+
+
+def kill(child: int) -> None:
+    """Kill a child and wait for its end."""
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.kit.children import run_in_child
+from tests.kit.children import holder_with_worker, kill, run_in_child
 
 import stockroom
 from stockroom.errors import LockedError, ReadOnlyError
@@ -155,27 +155,10 @@ def test_a_child_that_lives_on_does_not_hold_on_to_what_its_parent_let_go(path):
 
 
 def test_the_workers_of_a_process_that_was_killed_do_not_hold_its_locks(path):
-    ready, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            lock = take(path)
-            if os.fork() == 0:  # a data loader's worker, that outlives it
-                os.write(tell, str(os.getpid()).encode())
-            while lock:
-                signal.pause()
-        finally:
-            os._exit(1)
-    worker = int(os.read(ready, 20))
-    try:
+    with holder_with_worker(lambda: take(path)) as child:
         assert not is_free(path)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        kill(child)
         assert is_free(path)
-    finally:
-        os.kill(worker, signal.SIGKILL)
-        for fd in (ready, tell):
-            os.close(fd)
 
 
 def test_a_process_that_inherits_the_file_holds_on_to_what_was_left_to_it(path):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.kit.children import run_in_child
+from tests.kit.children import holder_with_worker, kill, run_in_child
 
 from stockroom.errors import LockedError
 from stockroom.kv.byte_locks import ByteLocks
@@ -73,28 +72,15 @@ def test_a_forked_child_holds_no_number_and_cannot_free_one_of_its_parent(path, 
 
 
 def test_the_numbers_of_a_killed_process_are_free_though_its_worker_lives_on(path, numbered):
-    ready, tell = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            locks = ByteLocks(path)
-            locks.hold(3)
-            if os.fork() == 0:
-                os.write(tell, str(os.getpid()).encode())
-            while locks:
-                signal.pause()
-        finally:
-            os._exit(1)
-    worker = int(os.read(ready, 20))
-    try:
+    def hold() -> ByteLocks:
+        locks = ByteLocks(path)
+        locks.hold(3)
+        return locks
+
+    with holder_with_worker(hold) as child:
         assert numbered.find_least() == 3
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        kill(child)
         assert numbered.find_least() is None
-    finally:
-        os.kill(worker, signal.SIGKILL)
-        for fd in (ready, tell):
-            os.close(fd)
 
 
 def test_a_file_system_without_locks_is_named_or_done_without(path, numbered, monkeypatch):
