@@ -7,12 +7,13 @@ too.
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
 
+from stockroom.content.recent_leaves import RecentEntries, split_values
 from stockroom.content.snapshot import ROOT_FORMAT, decode_record
 from stockroom.content.state import StateRecord, ValueRecord
 from stockroom.content.walk import RECORDS, OnChunks, OnObjects, Reading, Walk
@@ -25,8 +26,6 @@ _Schema: TypeAlias = tuple[int, tuple[int | None, ...]]
 """The size of an element and the shape: what the format of entries follows from."""
 
 _READS_AT_ONCE: Final = 1024
-_LEAVES: Final = 2048
-"""Leaves remembered, about 16 KiB each."""
 
 
 class BulkWalk(Walk):
@@ -35,14 +34,14 @@ class BulkWalk(Walk):
     def __init__(self, nodes: NodeCache, *, on_chunks: OnChunks, on_objects: OnObjects = lambda _: None) -> None:
         """Start a walk that has followed nothing yet."""
         super().__init__(nodes, on_chunks=on_chunks, on_objects=on_objects)
-        self._recent_values: defaultdict[_Schema, _RecentValues] = defaultdict(_RecentValues)
+        self._recent_entries: defaultdict[_Schema, RecentEntries] = defaultdict(RecentEntries)
 
     def flush(self) -> None:
         """Report the objects and chunks gathered so far."""
         try:
             super().flush()
         except BaseException:
-            self._recent_values.clear()  # its chunks may not have been taken
+            self._recent_entries.clear()  # its chunks may not have been taken
             raise
 
     def add_contents(self, roots: Iterable[ObjectDigest]) -> None:
@@ -57,7 +56,7 @@ class BulkWalk(Walk):
             self._follow_roots(roots, found, records)
         except BaseException:
             self._begun |= records.union(*found.values())
-            self._recent_values.clear()  # the values of the last leaf may not have been followed
+            self._recent_entries.clear()  # the values of the last leaf may not have been followed
             raise
         self._followed |= records
         for reading, nodes in found.items():
@@ -68,7 +67,7 @@ class BulkWalk(Walk):
     ) -> None:
         digests: dict[bytes, None] = {}
         for values in self._iter_leaves(roots, RECORDS, ROOT_FORMAT.value_width, found[RECORDS]):
-            digests |= dict.fromkeys(_split(values, DIGEST_NBYTES))
+            digests |= dict.fromkeys(split_values(values, DIGEST_NBYTES))
         formats: dict[_Schema, EntryFormat] = {}
         trees: defaultdict[_Schema, list[bytes]] = defaultdict(list)
         for some in _cut([digest for digest in digests if digest not in self._followed]):
@@ -85,10 +84,10 @@ class BulkWalk(Walk):
             self._add_objects(some)
         for schema, entries in formats.items():
             nodes = found[entries.kind, entries.width]
-            self._follow_trees(trees[schema], entries, self._recent_values[schema], nodes)
+            self._follow_trees(trees[schema], entries, self._recent_entries[schema], nodes)
 
     def _follow_trees(
-        self, roots: Iterable[bytes], entries: EntryFormat, recent: _RecentValues, found: set[bytes]
+        self, roots: Iterable[bytes], entries: EntryFormat, recent: RecentEntries, found: set[bytes]
     ) -> None:
         """Follow the trees of columns and states whose entries have one format."""
         reading, width, is_inline = (entries.kind, entries.width), entries.width, entries.kind is EntryKind.INLINE
@@ -115,7 +114,7 @@ class BulkWalk(Walk):
                     if not height:
                         yield values
                         continue
-                    children = [child[:DIGEST_NBYTES] for child in _split(values, CHILD_WIDTH)]
+                    children = [child[:DIGEST_NBYTES] for child in split_values(values, CHILD_WIDTH)]
                     if height == 1 and not with_leaves:
                         unread = [ObjectDigest(leaf) for leaf in children if leaf not in seen and leaf not in found]
                         found.update(unread)
@@ -123,32 +122,6 @@ class BulkWalk(Walk):
                     else:
                         below |= dict.fromkeys(children)
             level = list(below)
-
-
-class _RecentValues:
-    """The values of leaves that were followed lately, by the first of them, which most versions of a leaf share."""
-
-    def __init__(self) -> None:
-        self._values: OrderedDict[bytes, bytes] = OrderedDict()
-
-    def list_fresh(self, values: bytes, width: int) -> bytes:
-        """Return the values, of one width, that the version followed last does not have, and remember this one."""
-        first = values[:width]
-        before = self._values.get(first, b"")
-        if before.startswith(values):  # after an append: a walk meets the newest version first
-            return b""
-        self._values[first] = values
-        self._values.move_to_end(first)
-        if len(self._values) > _LEAVES:
-            self._values.popitem(last=False)
-        if not before:
-            return values
-        known = set(_split(before, width))
-        return b"".join(value for value in _split(values, width) if value not in known)
-
-
-def _split(values: bytes, width: int) -> Iterator[bytes]:
-    return (values[start : start + width] for start in range(0, len(values), width))
 
 
 def _cut(digests: Sequence[bytes]) -> Iterator[list[ObjectDigest]]:

@@ -8,7 +8,7 @@ Kept apart: the walk says what refers to what, and needs no memory of it to be r
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Final
 
 import numpy as np
@@ -49,6 +49,33 @@ class RecentLeaves:
     def clear(self) -> None:
         """Take no leaf as followed."""
         self._leaves.clear()
+
+
+class RecentEntries:
+    """The entries of leaves of one format, without their keys, by the first: most versions of a leaf share it."""
+
+    def __init__(self) -> None:
+        self._values: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def list_fresh(self, values: bytes, width: int) -> bytes:
+        """Return the values, of one width, that the version followed last does not have, and remember this one."""
+        first = values[:width]
+        before = self._values.get(first, b"")
+        if before.startswith(values):  # after an append: a walk meets the newest version first
+            return b""
+        self._values[first] = values
+        self._values.move_to_end(first)
+        if len(self._values) > _CAPACITY:
+            self._values.popitem(last=False)
+        if not before:
+            return values
+        known = set(split_values(before, width))
+        return b"".join(value for value in split_values(values, width) if value not in known)
+
+
+def split_values(values: bytes, width: int) -> Iterator[bytes]:
+    """Yield the values of one width that are joined in `values`."""
+    return (values[start : start + width] for start in range(0, len(values), width))
 
 
 def _are_prefix(leaf: Node, before: Node) -> bool:

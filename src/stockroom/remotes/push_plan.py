@@ -60,11 +60,12 @@ def plan_push(
     walk = BulkWalk(repository.nodes, on_objects=add_objects, on_chunks=add_chunks)
     bases = list_new_commits(repository.refs, tips, known)
     contents.commits += bases
-    if not known:
+    if known:
+        for commit, base in bases.items():
+            before = None if base is None else repository.read_commit(base).tree_digest
+            walk.add_content(repository.read_commit(commit).tree_digest, before)
+    else:
         _add_whole_history(repository, list(reversed(bases)), walk)
-    for commit, base in bases.items() if known else ():
-        before = None if base is None else repository.read_commit(base).tree_digest
-        walk.add_content(repository.read_commit(commit).tree_digest, before)
     walk.flush()
     return contents
 
